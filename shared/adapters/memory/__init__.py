@@ -1,0 +1,3 @@
+from shared.adapters.memory.store import MemoryStore
+
+__all__ = ["MemoryStore"]

@@ -1,0 +1,70 @@
+"""Records as rows, and back."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Table
+
+from shared.adapters.instants import microseconds
+from shared.adapters.sql import schema
+from shared.domain.changes import AnyKey, Record
+from shared.domain.job import Job
+from shared.domain.keys import ApiKey
+from shared.domain.ledger import Account, Entry
+
+TABLES: Final[Mapping[type[Any], Table]] = {
+    Job: schema.jobs,
+    Account: schema.accounts,
+    Entry: schema.entries,
+    ApiKey: schema.api_keys,
+}
+
+_encode = msgspec.json.Encoder().encode
+_decoders: Final = {type_: msgspec.json.Decoder(type_) for type_ in TABLES}
+
+
+def identity(key: AnyKey) -> dict[str, str]:
+    """The primary key's columns, as parameters of a statement (see `statements`)."""
+    if key.type is Entry:
+        return {"key_account_id": key.parent, "key_id": key.id}
+    if key.type is ApiKey:
+        return {"key_digest": key.id}
+    return {"key_id": key.id}
+
+
+def to_row(record: Record, *, changed: int) -> dict[str, Any]:
+    """The columns of a record; `changed` is the place of a job's write among all writes of jobs."""
+    body = _encode(record).decode()
+    match record:
+        case Job():
+            return {
+                "id": record.id,
+                "account_id": record.account_id,
+                "user_id": record.user_id,
+                "kind": record.kind,
+                "status": str(record.status),
+                "listed": record.is_visible,
+                "cost": record.cost,
+                "wake_at": microseconds(record.wake_at) if record.wake_at else None,
+                "published_at": microseconds(record.published_at) if record.published_at else None,
+                "changed": changed,
+                "body": body,
+            }
+        case Account():
+            return {"id": record.id, "balance": record.balance, "body": body}
+        case Entry():
+            return {
+                "account_id": record.account_id,
+                "id": record.id,
+                "job_id": record.job_id,
+                "tokens": record.tokens,
+                "created_at": microseconds(record.created_at),
+                "body": body,
+            }
+        case ApiKey():
+            return {"digest": record.digest, "created_at": microseconds(record.created_at), "body": body}
+
+
+def from_body(type_: type[Any], body: str) -> Any:
+    return _decoders[type_].decode(body)

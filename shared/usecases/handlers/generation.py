@@ -1,0 +1,235 @@
+"""Images and videos: buy from a generator, follow its operation, store what it made."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from shared.domain.catalogue import Model
+from shared.domain.errors import MediaUnavailable
+from shared.domain.job import Job, JobError, Media, Purchase
+from shared.domain.outcomes import Cancelled, Done, Failed, Outcome, Park, Retry
+from shared.domain.requests import ImageRequest, VideoRequest
+from shared.ports.generator import (
+    Artifact,
+    Busy,
+    ContentRejected,
+    GenerationFailed,
+    Generator,
+    GeneratorError,
+    Made,
+    Order,
+    OutcomeUnknown,
+    RequestRefused,
+    Retired,
+    Running,
+    TookNothing,
+    Withheld,
+)
+from shared.ports.media import UnreadableMedia, media_key
+from shared.usecases.app import WorkerApp
+from shared.usecases.settle import UNKNOWN
+from shared.usecases.turn import Turn
+
+POLL_TIMEOUT_SECONDS: Final = 30
+DEFAULT_BUSY: Final = timedelta(seconds=15)
+"""How long to wait for a full provider that does not say how long it will be full."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Generation:
+    """The handler of one kind; `read` gives the typed view of its jobs' requests."""
+
+    def __init__(
+        self, app: WorkerApp, read: Callable[[Mapping[str, Any]], ImageRequest | VideoRequest]
+    ) -> None:
+        self._app = app
+        self._read = read
+
+    def intent_at_claim(self, job: Job, now: datetime) -> Purchase | None:
+        """What is cheap enough to buy again is intended by the claim itself: one write instead of two."""
+        name, model = self._first_model(job)
+        return Purchase(model=name, repeatable=True, intended_at=now) if model and model.repeatable else None
+
+    def longest_call(self, job: Job) -> timedelta:
+        models = (self._app.catalogue.models.get(name) for name in self._model_names(job))
+        return timedelta(seconds=max((model.start_timeout_seconds for model in models if model), default=0))
+
+    async def abandon(self, job: Job) -> None:
+        if job.purchase is not None and job.purchase.reference is not None:
+            generator, order = self._ordered(job, job.purchase.model)
+            await generator.cancel(order, job.purchase.reference)
+
+    async def step(self, turn: Turn) -> Outcome:
+        try:
+            purchase = turn.job.purchase
+            if purchase is not None and purchase.reference is not None:
+                return await self._follow(turn, purchase.model, purchase.reference)
+            return await self._buy(turn)
+        except GeneratorError as error:
+            return _ended_by(error)
+
+    async def _buy(self, turn: Turn) -> Outcome:
+        """Try the chosen model, then those to fall back on, as long as each certainly took nothing."""
+        refusal: TookNothing | None = None
+        for name in self._model_names(turn.job):
+            model = self._app.catalogue.models[name]
+            if model.generator not in self._app.generators:
+                continue
+            if turn.job.purchase is None or turn.job.purchase.model != name:
+                if turn.job.cancel_requested:
+                    return Cancelled()
+                await turn.intend(
+                    Purchase(model=name, repeatable=model.repeatable, intended_at=self._app.clock.now())
+                )
+                if turn.job.cancel_requested:
+                    await turn.took_nothing()
+                    return Cancelled()
+            try:
+                taken = await self._start(turn.job, name, model)
+            except TookNothing as error:
+                refusal = error
+                _log.info("generator.took_nothing", job_id=turn.job.id, model=name, error=error.message)
+                await turn.took_nothing()
+                continue
+            except OutcomeUnknown as error:
+                _log.warning("generator.outcome_unknown", job_id=turn.job.id, model=name, error=error.message)
+                return Retry(UNKNOWN) if model.repeatable else Failed(UNKNOWN)
+            if isinstance(taken, Made):
+                return await self._keep(turn, taken)
+            await turn.save_reference(taken.reference)
+            return await self._follow(turn, name, taken.reference)
+        return self._nobody_took_it(refusal)
+
+    async def _start(self, job: Job, name: str, model: Model) -> Running | Made:
+        generator, order = self._ordered(job, name)
+        try:
+            async with asyncio.timeout(model.start_timeout_seconds):
+                return await generator.start(order)
+        except TimeoutError as error:
+            raise OutcomeUnknown(f"{name} did not answer in {model.start_timeout_seconds} s") from error
+
+    def _nobody_took_it(self, refusal: TookNothing | None) -> Outcome:
+        match refusal:
+            case Busy(retry_after=after):
+                return Park(self._app.clock.now() + (after or DEFAULT_BUSY))
+            case Retired() | None:
+                return Failed(JobError(code="model_retired", message="the model is no longer available"))
+            case _:
+                return Retry(JobError(code="provider_failed", message=refusal.message, retryable=True))
+
+    async def _follow(self, turn: Turn, name: str, reference: str) -> Outcome:
+        """Poll the operation for about a minute, telling its progress, then park."""
+        generator, order = self._ordered(turn.job, name)
+        until = self._app.clock.now() + self._app.policy.inline_poll
+        while True:
+            try:
+                async with asyncio.timeout(POLL_TIMEOUT_SECONDS):
+                    state = await generator.poll(order, reference)
+            except (TookNothing, TimeoutError) as error:
+                after = error.retry_after if isinstance(error, Busy) else None
+                return Park(self._app.clock.now() + (after or DEFAULT_BUSY))
+            if isinstance(state, Made):
+                return await self._keep(turn, state)
+            await turn.report(state.progress)
+            now = self._app.clock.now()
+            if turn.is_stopping:
+                return Park(now)
+            if now >= until:
+                return Park(now + state.poll_after)
+            await turn.pause(state.poll_after.total_seconds())
+
+    async def _keep(self, turn: Turn, made: Made) -> Outcome:
+        """Store every artifact under this claim's own keys."""
+        media: list[Media] = []
+        thumbnail: Media | None = None
+        async with _owned(made):
+            for number, item in enumerate(made.items):
+                if isinstance(item, Withheld):
+                    continue
+                try:
+                    stored, small = await self._store(turn, number, item, with_thumbnail=thumbnail is None)
+                except UnreadableMedia as error:
+                    _log.warning("generator.unreadable", job_id=turn.job.id, number=number, error=str(error))
+                    continue
+                except MediaUnavailable as error:
+                    _log.warning("media.save_failed", job_id=turn.job.id, error=error.message)
+                    return Retry(
+                        JobError(
+                            code="storage_failed", message="the result could not be stored", retryable=True
+                        ),
+                        resumes=True,
+                    )
+                media.append(stored)
+                thumbnail = thumbnail or small
+        if not media:
+            return Failed(
+                JobError(
+                    code="provider_failed", message="the provider delivered nothing usable", retryable=True
+                )
+            )
+        return Done(media=tuple(media), thumbnail=thumbnail, delivered=len(media), requested=len(made.items))
+
+    async def _store(
+        self, turn: Turn, number: int, artifact: Artifact, *, with_thumbnail: bool
+    ) -> tuple[Media, Media | None]:
+        """Store one artifact, and its thumbnail if wanted, numbered after all artifacts."""
+        app, job = self._app, turn.job
+        seen = await app.inspector.inspect(artifact.content)
+        media = seen.as_media(media_key(job.id, turn.token, number, seen.type))
+        await app.media.save(media.key, artifact.content, type_=media.type)
+        if not with_thumbnail or seen.thumbnail is None:
+            return media, None
+        small = await app.inspector.inspect(seen.thumbnail)
+        thumbnail = small.as_media(media_key(job.id, turn.token, 1000 + number, small.type))
+        await app.media.save(thumbnail.key, seen.thumbnail, type_=thumbnail.type)
+        return media, thumbnail
+
+    def _model_names(self, job: Job) -> tuple[str, ...]:
+        names = self._app.catalogue.fallbacks(job.kind, job.model or "")
+        return tuple(name for name in names if name in self._app.catalogue.models)
+
+    def _first_model(self, job: Job) -> tuple[str, Model | None]:
+        for name in self._model_names(job):
+            if self._app.catalogue.models[name].generator in self._app.generators:
+                return name, self._app.catalogue.models[name]
+        return "", None
+
+    def _ordered(self, job: Job, name: str) -> tuple[Generator, Order]:
+        model = self._app.catalogue.models.get(name)
+        generator = self._app.generators.get(model.generator) if model else None
+        if model is None or generator is None:
+            raise Retired(f"{name} is no longer available")
+        order = Order(job_id=job.id, model=model.provider_model or name, request=self._read(job.request))
+        return generator, order
+
+
+def _ended_by(error: GeneratorError) -> Outcome:
+    """What a provider's verdict means for the job."""
+    match error:
+        case ContentRejected():
+            return Failed(JobError(code="content_rejected", message=error.message, stage=error.stage))
+        case RequestRefused():
+            return Failed(JobError(code="invalid_request", message=error.message))
+        case GenerationFailed(retryable=True):
+            return Retry(JobError(code="provider_failed", message=error.message, retryable=True))
+        case Retired():
+            return Failed(JobError(code="model_retired", message=error.message))
+        case _:
+            return Failed(JobError(code="provider_failed", message=error.message, retryable=True))
+
+
+@asynccontextmanager
+async def _owned(made: Made) -> AsyncIterator[None]:
+    """Temporary files belong to whoever receives them: remove them, whatever happens."""
+    try:
+        yield
+    finally:
+        for item in made.items:
+            if isinstance(item, Artifact) and isinstance(item.content, Path):
+                item.content.unlink(missing_ok=True)
