@@ -2,7 +2,8 @@
 
 MediaForgeError
 ├── InvalidRequest          the body or a parameter does not fit, `param` says where
-├── BadCursor               `after` was not made by us
+├── BadRequest              the request cannot be read
+│   └── BadCursor           `after` was not made by us
 ├── Forbidden               the caller may not use this account or route
 ├── NotFound                there is no such thing, or it is somebody else's
 ├── WrongState              the job's status does not allow it
@@ -41,9 +42,11 @@ class InvalidRequest(MediaForgeError):
     code = "invalid_request"
 
 
-class BadCursor(MediaForgeError):
+class BadRequest(MediaForgeError):
     code = "bad_request"
 
+
+class BadCursor(BadRequest):
     def __init__(self) -> None:
         super().__init__("`after` is not a cursor of this list; pass back what `next` said", param="after")
 

@@ -1,13 +1,13 @@
 """Submit: debit, job and entry in one change, then a hint to the queue."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
 from shared.domain.changes import Create, Put, Records, Write, account_key, entry_key, job_key
-from shared.domain.errors import IdempotencyConflict, MaxCostExceeded, NotFound, QueueUnavailable
+from shared.domain.errors import IdempotencyConflict, MaxCostExceeded, NotFound, QueueUnavailable, WrongState
 from shared.domain.ids import (
     NOISE_BYTES,
     AccountId,
@@ -85,11 +85,29 @@ async def submit(app: App, submission: Submission) -> Submitted:
     return Submitted(job, is_replay=False)
 
 
-async def retry(app: App, submission: Submission, job_id: JobId) -> Submitted:
-    """A new job with a finished job's request, newly debited; `submission.order` is replaced by it."""
-    job = await get_job(app, job_id, submission.user_id)
-    again = replace(submission, order=repeated(app.catalogue, job), account_id=job.account_id)
-    return await submit(app, replace(again, metadata=job.metadata))
+async def retry(
+    app: App,
+    job_id: JobId,
+    *,
+    user: UserId,
+    request_hash: str,
+    idempotency_key: str | None = None,
+    request_id: RequestId | None = None,
+) -> Submitted:
+    """A new job with a finished job's request, newly debited; raises as `submit` does, and `WrongState`."""
+    job = await get_job(app, job_id, user)
+    if not job.is_finished:
+        raise WrongState(f"the job is still {job.status}")
+    submission = Submission(
+        order=repeated(app.catalogue, job),
+        user_id=user,
+        request_hash=request_hash,
+        account_id=job.account_id,
+        idempotency_key=idempotency_key,
+        metadata=job.metadata,
+        request_id=request_id,
+    )
+    return await submit(app, submission)
 
 
 async def publish(app: App, jobs: Sequence[Job]) -> None:

@@ -1,0 +1,55 @@
+# Everything a developer runs. Each target makes what it needs; after the first time none needs a network.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: help run test lint format lock clean
+
+help:
+	@echo "make run    start everything on this machine: http://127.0.0.1:8080"
+	@echo "make test   run every test that this machine can run"
+	@echo "make lint   ruff and mypy"
+	@echo "make lock   write requirements/*.txt anew from pyproject.toml (needs uv)"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "MediaForge needs Python 3.11 or newer; say which with make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.stamp: requirements/run.txt pyproject.toml | $(BIN)/python
+	@echo "installing what MediaForge runs on into $(VENV)"
+	@$(PIP) install --require-hashes --only-binary :all: -r requirements/run.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: requirements/dev.txt $(VENV)/run.stamp
+	@echo "installing the tools for tests into $(VENV)"
+	@$(PIP) install --require-hashes --only-binary :all: -r requirements/dev.txt
+	@touch $@
+
+run: $(VENV)/run.stamp
+	@exec $(BIN)/mediaforge up
+
+test: $(VENV)/dev.stamp
+	@$(BIN)/python -m coverage run -m pytest
+	@$(BIN)/python -m coverage report
+
+lint: $(VENV)/dev.stamp
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(VENV)/dev.stamp
+	@$(BIN)/ruff check --fix --quiet .
+	@$(BIN)/ruff format .
+
+LOCK := uv pip compile pyproject.toml requirements/build.in --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-header --no-annotate
+lock:
+	$(LOCK) --output-file requirements/run.txt
+	$(LOCK) --constraints requirements/run.txt --extra dev --output-file requirements/dev.txt
+
+clean:
+	rm -rf $(VENV)

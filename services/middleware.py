@@ -1,0 +1,143 @@
+"""What both services do with every request, as plain ASGI: request id, limits, headers."""
+
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any, Final
+
+import msgspec
+import structlog
+from starlette.exceptions import HTTPException
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/=+-]{1,128}")
+
+
+class RequestFrame:
+    """Gives each request an id that follows it into the logs, the job and the worker; and fixed headers."""
+
+    def __init__(self, app: App, *, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        self._app = app
+        self._headers = list(headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _asked_for(scope) or f"req_{secrets.token_hex(12)}"
+        scope.setdefault("state", {})["request_id"] = request_id
+        extra = [*self._headers, (b"x-request-id", request_id.encode())]
+
+        async def framed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *extra]
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            await self._app(scope, receive, framed)
+
+
+def _asked_for(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            text = value.decode("latin-1")
+            return text if _REQUEST_ID.fullmatch(text) else None
+    return None
+
+
+class BodyLimit:
+    """Refuses bodies over the limit, said or unsaid, before they are in memory."""
+
+    def __init__(self, app: App, *, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_bytes:
+                raise HTTPException(413, f"a request's body may have {self._max_bytes} bytes at most")
+            return message
+
+        for name, value in scope["headers"]:
+            if name == b"content-length" and value.isdigit() and int(value) > self._max_bytes:
+                await _answer(
+                    send,
+                    413,
+                    "too_large",
+                    f"a request's body may have {self._max_bytes} bytes at most",
+                    scope,
+                )
+                return
+        await self._app(scope, counted, send)
+
+
+class Capacity:
+    """Answers so many requests at once; more are told to come back, before anything is done for them."""
+
+    def __init__(self, app: App, *, at_once: int, always: frozenset[str] = frozenset({"/health"})) -> None:
+        self._app = app
+        self._free = at_once
+        self._always = always
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in self._always:
+            await self._app(scope, receive, send)
+            return
+        if self._free <= 0:
+            await _answer(send, 503, "unavailable", "full right now; try again", scope, retry_after=1)
+            return
+        self._free -= 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._free += 1
+
+
+async def _answer(
+    send: Send, status: int, code: str, message: str, scope: Scope, *, retry_after: int | None = None
+) -> None:
+    body = error_body(
+        code,
+        message,
+        retryable=retry_after is not None,
+        request_id=scope.get("state", {}).get("request_id", ""),
+    )
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if retry_after is not None:
+        headers.append((b"retry-after", str(retry_after).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def error_body(
+    code: str,
+    message: str,
+    *,
+    request_id: str,
+    param: str | None = None,
+    retryable: bool = False,
+    **more: int,
+) -> bytes:
+    """The one error shape."""
+    error = {
+        "code": code,
+        "message": message,
+        "param": param,
+        "retryable": retryable,
+        "request_id": request_id,
+        **more,
+    }
+    return msgspec.json.encode({"error": error})

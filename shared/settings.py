@@ -1,0 +1,157 @@
+"""Every setting, typed and checked once, when a process starts.
+
+Each is an environment variable with the prefix `MEDIAFORGE_`; a file `.env` is not read.
+"""
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX: Final = "MEDIAFORGE_"
+CLIENT_VARIABLES: Final = frozenset({"URL", "TOKEN"})
+"""Read by the command line's client, not by the services."""
+
+
+class BadSettings(Exception):
+    """One line that names the variable and says what it must be."""
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    home: Path = Path(".mediaforge")
+    environment: Literal["local", "production"] = "local"
+
+    store: str = ""
+    """`sqlite:///path` (`sqlite:////path` is absolute) or `memory://`; by default a file in `home`."""
+    queue: str = "embedded://"
+    media: str = ""
+    """`file:///absolute/folder`; by default a folder in `home`."""
+    auth: Literal["dev", "keys"] = "dev"
+    """`dev`: dev tokens and API keys; `keys`: API keys only."""
+    catalogue: Path | None = None
+    signup_tokens: int = Field(default=-1, ge=-1, le=10**12)
+    """Tokens of a new account; by default 100 locally and none in production."""
+
+    host: str = "127.0.0.1"
+    gateway_port: int = Field(default=8080, ge=1, le=65535)
+    worker_port: int = Field(default=8081, ge=1, le=65535)
+    public_url: str = ""
+    """Where users reach the gateway."""
+    media_public_url: str = ""
+    """Where users fetch media; by default the gateway's `/media`."""
+    worker_url: str = ""
+    worker_secret: SecretStr = SecretStr("")
+    """By default made once and kept in `home`."""
+    cors_origins: str = "*"
+    """Origins whose pages may call the gateway, with commas between."""
+
+    max_body_bytes: int = Field(default=10_000_000, ge=1_000)
+    max_prompt_characters: int = Field(default=4_000, ge=1, le=100_000)
+    max_metadata_bytes: int = Field(default=4_096, ge=0, le=65_536)
+    max_requests: int = Field(default=1_000, ge=1)
+    """Requests that the gateway answers at once; more get 503."""
+    worker_concurrency: int = Field(default=64, ge=1)
+    """Jobs in work at once in one worker process; more get 503."""
+    queue_in_flight: int = Field(default=32, ge=1)
+    """Deliveries of the embedded queue at once, per route."""
+    queue_waiting: int = Field(default=100_000, ge=1)
+    """Hints of the embedded queue that may wait, per route."""
+
+    lease_seconds: int = Field(default=60, ge=5, le=600)
+    publish_grace_seconds: int = Field(default=10, ge=1, le=600)
+    max_attempts: int = Field(default=5, ge=1, le=100)
+    shutdown_grace_seconds: int = Field(default=4, ge=0, le=6)
+    """How long a step may go on after SIGTERM; Cloud Run kills the process after 10 s."""
+
+    local_latency_seconds: float = Field(default=0, ge=0, le=3600)
+    local_failure_rate: float = Field(default=0, ge=0, le=1)
+    local_operations: Path | None = None
+
+    log_format: Literal["", "json", "console"] = ""
+    """By default JSON in production and readable lines elsewhere."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="after")
+    def _dev_tokens_stay_local(self) -> Self:
+        if self.auth == "dev" and self.environment != "local":
+            raise ValueError(
+                f"{PREFIX}AUTH=dev lets anybody be anyone and works only with {PREFIX}ENVIRONMENT=local"
+            )
+        return self
+
+    @property
+    def store_url(self) -> str:
+        return self.store or f"sqlite:///{self.home / 'mediaforge.db'}"
+
+    @property
+    def media_url(self) -> str:
+        return self.media or f"file://{(self.home / 'media').resolve()}"
+
+    @property
+    def gateway_url(self) -> str:
+        return self.public_url.rstrip("/") or f"http://{_reachable(self.host)}:{self.gateway_port}"
+
+    @property
+    def media_base_url(self) -> str:
+        return self.media_public_url.rstrip("/") or f"{self.gateway_url}/media"
+
+    @property
+    def push_url(self) -> str:
+        return self.worker_url.rstrip("/") or f"http://{_reachable(self.host)}:{self.worker_port}"
+
+    @property
+    def tokens_at_signup(self) -> int:
+        if self.signup_tokens >= 0:
+            return self.signup_tokens
+        return 100 if self.environment == "local" else 0
+
+    @property
+    def logs_as_json(self) -> bool:
+        return self.log_format == "json" or (self.log_format == "" and self.environment != "local")
+
+
+def load_settings(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """The settings of this process; raises `BadSettings` for a wrong, unknown or misspelt variable."""
+    for name in os.environ if environ is None else environ:
+        _refuse_unknown(name)
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise BadSettings(_explained(error)) from error
+
+
+def port_to_listen_on(configured: int) -> int:
+    """Cloud Run says in `PORT` where a service must listen; that wins over the settings."""
+    port = os.environ.get("PORT", "")
+    if port and not (port.isdecimal() and 1 <= int(port) <= 65535):
+        raise BadSettings(f"PORT must be a port's number (it is {port!r})")
+    return int(port) if port else configured
+
+
+def _refuse_unknown(name: str) -> None:
+    known = {field.upper() for field in Settings.model_fields} | CLIENT_VARIABLES
+    short = name.removeprefix(PREFIX)
+    if short == name or short in known:
+        return
+    close = difflib.get_close_matches(short, known, n=1)
+    raise BadSettings(f"{name} is not a setting" + (f"; did you mean {PREFIX}{close[0]}?" if close else ""))
+
+
+def _explained(error: ValidationError) -> str:
+    problem = error.errors(include_url=False)[0]
+    message = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:
+        return message
+    name = f"{PREFIX}{str(problem['loc'][0]).upper()}"
+    value = "" if "secret" in name.lower() else f" (it is {problem['input']!r})"
+    return f"{name}: {message[0].lower()}{message[1:]}{value}"
+
+
+def _reachable(host: str) -> str:
+    return "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
