@@ -66,7 +66,7 @@ def run(
         _end_with_parent()
         settings = load_settings()
         configure_logs(as_json=settings.logs_as_json, level=settings.log_level, service=name)
-        listener = _listener(settings.host, port_to_listen_on(port_of(settings)))
+        listener = listener_on(settings.host, port_to_listen_on(port_of(settings)))
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(listener, open_service(settings)))
     except BadSettings as error:
@@ -88,7 +88,8 @@ async def _serve(listener: socket.socket, opening: AbstractAsyncContextManager[S
         await _Server(config, service.on_stop).serve(sockets=[listener])
 
 
-def _listener(host: str, port: int) -> socket.socket:
+def listener_on(host: str, port: int) -> socket.socket:
+    """A bound socket; raises `BadSettings` when somebody else listens there."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

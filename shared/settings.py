@@ -13,8 +13,8 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX: Final = "MEDIAFORGE_"
-CLIENT_VARIABLES: Final = frozenset({"URL", "TOKEN"})
-"""Read by the command line's client, not by the services."""
+CLIENT_VARIABLES: Final = frozenset({"URL", "TOKEN", "PARENT_PIPE"})
+"""Not settings: read by the command line's client, or set by `mediaforge up` for its children."""
 
 
 class BadSettings(Exception):
@@ -63,7 +63,7 @@ class Settings(BaseSettings):
     queue_waiting: int = Field(default=100_000, ge=1)
     """Hints of the embedded queue that may wait, per route."""
 
-    lease_seconds: int = Field(default=60, ge=5, le=600)
+    lease_seconds: int = Field(default=45, ge=5, le=600)
     publish_grace_seconds: int = Field(default=10, ge=1, le=600)
     max_attempts: int = Field(default=5, ge=1, le=100)
     shutdown_grace_seconds: int = Field(default=4, ge=0, le=6)
@@ -95,7 +95,12 @@ class Settings(BaseSettings):
 
     @property
     def gateway_url(self) -> str:
-        return self.public_url.rstrip("/") or f"http://{_reachable(self.host)}:{self.gateway_port}"
+        return self.public_url.rstrip("/") or self.gateway_url_here
+
+    @property
+    def gateway_url_here(self) -> str:
+        """Where this machine reaches the gateway, whatever stands in front of it for users."""
+        return f"http://{_reachable(self.host)}:{self.gateway_port}"
 
     @property
     def media_base_url(self) -> str:

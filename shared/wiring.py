@@ -75,6 +75,23 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
 
 
 @asynccontextmanager
+async def open_operations(settings: Settings) -> AsyncIterator[App]:
+    """What operators' commands need: the store, and no worker to send anything to. Raises `BadSettings`."""
+    from shared.adapters.queues.none import NoQueue
+
+    async with open_store(settings) as store:
+        yield App(
+            store=store,
+            queue=NoQueue(),
+            catalogue=catalogue_of(settings),
+            policy=policy_of(settings),
+            clock=SystemClock(),
+            noise=system_noise,
+            signup_tokens=settings.tokens_at_signup,
+        )
+
+
+@asynccontextmanager
 async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
     """Open what the worker needs; close it in reverse, whatever happens. Raises `BadSettings`."""
     from shared.adapters.auth.shared_secret import SharedSecret
@@ -189,8 +206,7 @@ async def open_generators(
                 failure_rate=settings.local_failure_rate,
                 operations_file=settings.local_operations,
             )
-            stack.callback(renderer.close)
-            generators[name] = renderer
+            generators[name] = await stack.enter_async_context(renderer)
         yield generators
 
 

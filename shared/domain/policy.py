@@ -8,7 +8,7 @@ from datetime import timedelta
 class Policy:
     publish_grace: timedelta = timedelta(seconds=10)
     """How long after a submit the sweep starts to doubt that the message arrived."""
-    lease: timedelta = timedelta(seconds=60)
+    lease: timedelta = timedelta(seconds=45)
     """A claim's length; longer where a model's start call may take longer."""
     lease_margin: timedelta = timedelta(seconds=15)
     """How much a lease outlives the start call, so that we never cause an unknown outcome ourselves."""

@@ -31,6 +31,11 @@ async def open_account(app: App, user: UserId, account_id: AccountId | None) -> 
     return require_member(account, wanted, user)
 
 
+async def get_account(app: App, account_id: AccountId) -> Account:
+    """Raises `NotFound`."""
+    return (await app.store.load([account_key(account_id)])).need(account_key(account_id))
+
+
 async def _opened(app: App, user: UserId) -> Account:
     key = account_key(own_account(user))
     account, signup = opened(user, signup_tokens=app.signup_tokens, now=app.clock.now())

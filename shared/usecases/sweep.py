@@ -75,15 +75,16 @@ async def _look(app: WorkerApp, work: Work, seen: Job) -> Job | None:
         await work.end_if_forced(seen)
         return None
     key, now = job_key(seen.id), app.clock.now()
-    mine = swept(seen, now=now, policy=app.policy)
+    won = False  # After a commit of unknown result it stays so: the next sweep publishes the job.
 
     def decide(records: Records) -> Sequence[Write]:
+        nonlocal won
+        won = False
         job = records.find(key)
         if job is None or job.is_finished or job.wake_at != seen.wake_at:
             return []
+        won = True
         return [Put(swept(job, now=now, policy=app.policy))]
 
     after = (await app.store.change([key], decide)).find(key)
-    if after is None or (after.wake_at, after.sweeps) != (mine.wake_at, mine.sweeps):
-        return None
-    return after
+    return after if won else None

@@ -21,7 +21,7 @@ class Handler(Protocol):
         """The intent to save together with the claim, where a step begins by buying something cheap."""
 
     def longest_call(self, job: Job) -> timedelta:
-        """How long one call of a step may take at most; the lease outlives it."""
+        """How long a call may take whose result must not become unknown; the lease outlives it."""
 
     async def abandon(self, job: Job) -> None:
         """The job was settled from outside: stop what runs for it elsewhere, if that is possible."""

@@ -35,7 +35,8 @@ from shared.usecases.app import WorkerApp
 from shared.usecases.settle import UNKNOWN
 from shared.usecases.turn import Turn
 
-POLL_TIMEOUT_SECONDS: Final = 30
+POLL_TIMEOUT_SECONDS: Final = 120
+"""The last poll brings the result, which may be a large file."""
 DEFAULT_BUSY: Final = timedelta(seconds=15)
 """How long to wait for a full provider that does not say how long it will be full."""
 
@@ -57,8 +58,10 @@ class Generation:
         return Purchase(model=name, repeatable=True, intended_at=now) if model and model.repeatable else None
 
     def longest_call(self, job: Job) -> timedelta:
-        models = (self._app.catalogue.models.get(name) for name in self._model_names(job))
-        return timedelta(seconds=max((model.start_timeout_seconds for model in models if model), default=0))
+        """Of what must not be bought twice; a repeatable call may lose its lease, renewals keep it going."""
+        models = (self._app.catalogue.models[name] for name in self._model_names(job))
+        dear = (model.start_timeout_seconds for model in models if not model.repeatable)
+        return timedelta(seconds=max(dear, default=0))
 
     async def abandon(self, job: Job) -> None:
         if job.purchase is not None and job.purchase.reference is not None:
