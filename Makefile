@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run test lint format lock clean
+.PHONY: help run test lint format docs lock clean
 
 help:
 	@echo "make run    start everything on this machine: http://127.0.0.1:8080"
@@ -44,6 +44,9 @@ lint: $(VENV)/dev.stamp
 format: $(VENV)/dev.stamp
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format .
+
+docs: $(VENV)/run.stamp
+	@$(BIN)/python -c 'from shared.settings import settings_page; print(settings_page(), end="")' > docs/settings.md
 
 LOCK := uv pip compile pyproject.toml requirements/build.in --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --no-annotate

@@ -22,60 +22,82 @@ class BadSettings(Exception):
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
 
     home: Path = Path(".mediaforge")
+    """Where this machine keeps its store, media, secret and temporary files."""
     environment: Literal["local", "production"] = "local"
+    """`production` refuses dev tokens and writes logs as JSON."""
 
     store: str = ""
-    """`sqlite:///path` (`sqlite:////path` is absolute) or `memory://`; by default a file in `home`."""
+    """`sqlite:///path` (`sqlite:////path` is absolute) or, in tests, `memory://`; by default a file in home."""
     queue: str = "embedded://"
+    """`embedded://`: in the process, pushing to the worker over HTTP."""
     media: str = ""
-    """`file:///absolute/folder`; by default a folder in `home`."""
+    """`file:///absolute/folder`; by default a folder in home."""
     auth: Literal["dev", "keys"] = "dev"
     """`dev`: dev tokens and API keys; `keys`: API keys only."""
     catalogue: Path | None = None
+    """Your own catalogue of models, prices and styles, instead of the one that ships."""
     signup_tokens: int = Field(default=-1, ge=-1, le=10**12)
     """Tokens of a new account; by default 100 locally and none in production."""
 
     host: str = "127.0.0.1"
+    """The address that gateway and worker listen on."""
     gateway_port: int = Field(default=8080, ge=1, le=65535)
+    """`PORT`, as Cloud Run sets it, wins over both ports."""
     worker_port: int = Field(default=8081, ge=1, le=65535)
+    """Nobody but the queue and the scheduler calls it."""
     public_url: str = ""
-    """Where users reach the gateway."""
+    """Where users reach the gateway; by default its own address."""
     media_public_url: str = ""
     """Where users fetch media; by default the gateway's `/media`."""
     worker_url: str = ""
+    """Where the embedded queue reaches the worker; by default its own address."""
     worker_secret: SecretStr = SecretStr("")
-    """By default made once and kept in `home`."""
+    """What the queue shows to the worker; by default made once and kept in home."""
     cors_origins: str = "*"
     """Origins whose pages may call the gateway, with commas between."""
 
     max_body_bytes: int = Field(default=10_000_000, ge=1_000)
+    """The largest body of a request; more is refused with 413."""
     max_prompt_characters: int = Field(default=4_000, ge=1, le=100_000)
+    """The longest prompt."""
     max_metadata_bytes: int = Field(default=4_096, ge=0, le=65_536)
+    """The largest `metadata` of a job, as JSON."""
     max_requests: int = Field(default=1_000, ge=1)
     """Requests that the gateway answers at once; more get 503."""
     worker_concurrency: int = Field(default=64, ge=1)
     """Jobs in work at once in one worker process; more get 503."""
     queue_in_flight: int = Field(default=32, ge=1)
-    """Deliveries of the embedded queue at once, per route."""
+    """Deliveries of the embedded queue at once, per route to the worker."""
     queue_waiting: int = Field(default=100_000, ge=1)
-    """Hints of the embedded queue that may wait, per route."""
+    """Hints of the embedded queue that may wait, per route; more are left to the sweep."""
 
     lease_seconds: int = Field(default=45, ge=5, le=600)
+    """How long a claim lasts unless it is renewed: what a job waits when its worker was killed."""
+    lease_margin_seconds: int = Field(default=15, ge=1, le=120)
+    """How much a lease outlives the start of something that must not be bought twice."""
     publish_grace_seconds: int = Field(default=10, ge=1, le=600)
+    """When the sweep begins to doubt that a message arrived."""
     max_attempts: int = Field(default=5, ge=1, le=100)
+    """After that many failures or dead workers a job fails."""
     shutdown_grace_seconds: int = Field(default=4, ge=0, le=6)
     """How long a step may go on after SIGTERM; Cloud Run kills the process after 10 s."""
 
-    local_latency_seconds: float = Field(default=0, ge=0, le=3600)
+    local_latency_seconds: float = Field(default=0, ge=0, le=240)
+    """How slow the local renderer pretends to be."""
     local_failure_rate: float = Field(default=0, ge=0, le=1)
+    """The share of its operations that fail."""
     local_operations: Path | None = None
+    """A file that gets a line for every operation it was asked to start: `job_id operation_id kind`."""
 
     log_format: Literal["", "json", "console"] = ""
     """By default JSON in production and readable lines elsewhere."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is logged."""
 
     @model_validator(mode="after")
     def _dev_tokens_stay_local(self) -> Self:
@@ -129,6 +151,23 @@ def load_settings(environ: Mapping[str, str] | None = None, **overrides: Any) ->
         return Settings(**overrides)
     except ValidationError as error:
         raise BadSettings(_explained(error)) from error
+
+
+def settings_page() -> str:
+    """The documentation of every setting, as Markdown: what `docs/settings.md` holds."""
+    lines = [
+        "# Settings",
+        "",
+        "Environment variables, read once when a process starts. A wrong or unknown one is named in one line,",
+        "and the process ends with exit code 2. This page is written by `make docs`.",
+        "",
+        "| variable | default | |",
+        "|---|---|---|",
+    ]
+    for name, field in Settings.model_fields.items():
+        default = "" if str(field.default) in ("", "None", "-1") else f"`{field.default}`"
+        lines.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(lines) + "\n"
 
 
 def port_to_listen_on(configured: int) -> int:

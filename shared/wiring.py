@@ -226,6 +226,7 @@ def catalogue_of(settings: Settings) -> Catalogue:
 def policy_of(settings: Settings) -> Policy:
     return Policy(
         lease=timedelta(seconds=settings.lease_seconds),
+        lease_margin=timedelta(seconds=settings.lease_margin_seconds),
         publish_grace=timedelta(seconds=settings.publish_grace_seconds),
         max_attempts=settings.max_attempts,
     )

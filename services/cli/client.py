@@ -55,11 +55,13 @@ def _told_apart() -> Iterator[None]:
     try:
         yield
     except httpx.ConnectError as error:
-        raise CannotLook(
-            f"no gateway answers at {error.request.url.scheme}://{error.request.url.netloc.decode()}; is it running?"
-        ) from error
+        raise CannotLook(f"no gateway answers at {_origin(error.request.url)}; is it running?") from error
     except httpx.HTTPError as error:
         raise CannotLook(f"the gateway did not answer: {error}") from error
+
+
+def _origin(url: httpx.URL) -> str:
+    return f"{url.scheme}://{url.netloc.decode()}"
 
 
 def _reason(answer: httpx.Response) -> str:

@@ -181,10 +181,10 @@ class Work:
 
 
 def _outcome_of(ended: Outcome | BaseException, turn: Turn) -> Outcome:
-    """What a step returned or raised; an error that nobody foresaw is tried again."""
+    """What a step returned or raised; an error that nobody foresaw is tried again, but buys nothing again."""
     if not isinstance(ended, BaseException):
         return ended
     if isinstance(ended, LeaseLost | StoreUnavailable) or not isinstance(ended, Exception):
         raise ended
     _log.error("job.step_failed", job_id=turn.job.id, kind=turn.job.kind, exc_info=ended)
-    return Retry(UNEXPECTED)
+    return Retry(UNEXPECTED, resumes=True)

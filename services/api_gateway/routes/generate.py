@@ -1,5 +1,6 @@
 """Asking for things: submit, quote, retry."""
 
+from contextlib import suppress
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Body, Response
@@ -21,6 +22,7 @@ from services.api_gateway.schemas import (
     JobAnswer,
     QuoteAnswer,
 )
+from shared.domain.errors import Unavailable
 from shared.domain.ids import AccountId
 from shared.usecases.fingerprint import fingerprint
 from shared.usecases.reading import wait_for_end
@@ -93,7 +95,9 @@ async def retry_job(
 
 
 async def _answer(gateway: Gateway, submitted: Submitted, wait: int) -> Response:
-    job = await wait_for_end(gateway.app, submitted.job, wait)
+    job = submitted.job
+    with suppress(Unavailable):  # the job stands: a 503 now would make its user submit, and pay, again
+        job = await wait_for_end(gateway.app, job, wait)
     headers = {"Location": job_path(gateway, job)}
     if submitted.is_replay:
         headers["Idempotent-Replayed"] = "true"

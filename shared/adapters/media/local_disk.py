@@ -12,7 +12,8 @@ from typing import Final
 from shared.domain.errors import MediaUnavailable
 from shared.ports.media import is_media_key
 
-_PREFIX: Final = re.compile(r"job_[0-9A-HJKMNP-TV-Z]{26}/([0-9a-f]{32}/)?")
+# Of any job, also of internal ones, which store nothing.
+_PREFIX: Final = re.compile(r"job_[0-9A-HJKMNP-TV-Z]{26}(:[a-z0-9_:.-]{1,64})?/([0-9a-f]{32}/)?")
 
 
 class LocalDisk:

@@ -75,7 +75,8 @@ class MemoryStore:
         shown = sorted((job for job in self._all(Job) if job.published_at), key=place, reverse=True)
         if after is not None:
             at, id_ = decode_cursor(after, parts=2)
-            shown = [job for job in shown if place(job) < (instant_in(at), id_)]
+            before = instant_in(at), id_
+            shown = [job for job in shown if place(job) < before]
         return _page(shown, limit, lambda job: encode_cursor(*place(job)))
 
     async def entries(self, account: AccountId, *, limit: int, after: str | None = None) -> Page[Entry]:
@@ -85,7 +86,8 @@ class MemoryStore:
         lines = [entry for entry in self._all(Entry) if entry.account_id == account]
         if after is not None:
             at, id_ = decode_cursor(after, parts=2)
-            lines = [entry for entry in lines if place(entry) < (instant_in(at), id_)]
+            before = instant_in(at), id_
+            lines = [entry for entry in lines if place(entry) < before]
         lines.sort(key=place, reverse=True)
         return _page(lines, limit, lambda entry: encode_cursor(*place(entry)))
 

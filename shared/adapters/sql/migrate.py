@@ -8,7 +8,7 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import URL, Connection, create_engine
 
 HEAD: Final = "0001"
 """The newest revision; a test holds it against the files."""
@@ -21,7 +21,7 @@ def migrate_sqlite(path: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if (_revision(path) or "") >= HEAD:
             return  # a newer version may have been here: its schema still serves this one
-        engine = create_engine(f"sqlite:///{path}")
+        engine = create_engine(URL.create("sqlite", database=str(path)))
         try:
             with engine.connect() as connection:
                 # Written into the file: every later connection finds it in WAL mode.

@@ -52,7 +52,7 @@ def to_row(record: Record, *, changed: int) -> dict[str, Any]:
                 "body": body,
             }
         case Account():
-            return {"id": record.id, "balance": record.balance, "body": body}
+            return {"id": record.id, "body": body}
         case Entry():
             return {
                 "account_id": record.account_id,

@@ -58,7 +58,6 @@ accounts: Final = Table(
     "accounts",
     metadata,
     Column("id", Text, primary_key=True),
-    Column("balance", BigInteger, nullable=False),
     Column("body", Text, nullable=False),
 )
 

@@ -27,7 +27,7 @@ from shared.domain.errors import StoreUnavailable
 from shared.domain.ids import AccountId, JobId
 from shared.domain.job import Job
 from shared.domain.keys import ApiKey
-from shared.domain.ledger import Entry
+from shared.domain.ledger import Account, Entry
 from shared.ports.store import Balance, Interest, JobFilter, Page, T, Tally
 
 WATCH_INTERVAL_SECONDS: Final = 0.05
@@ -106,8 +106,10 @@ class SqliteStore:
         return _page(
             rows,
             limit,
-            lambda row: Balance(account_id=row[0], balance=row[1], entries_total=row[2]),
-            lambda row: (row[0],),
+            lambda row: Balance(
+                account_id=row.id, balance=from_body(Account, row.body).balance, entries_total=row.total
+            ),
+            lambda row: (row.id,),
         )
 
     async def count(self, wanted: JobFilter) -> Tally:

@@ -167,7 +167,7 @@ def balances(limit: int, after: str | None) -> Select[Any]:
         .scalar_subquery()
     )
     return (
-        select(accounts.c.id, accounts.c.balance, total)
+        select(accounts.c.id, accounts.c.body, total.label("total"))
         .where(accounts.c.id > since)
         .order_by(accounts.c.id)
         .limit(limit)

@@ -8,6 +8,7 @@ import asyncio
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,13 +60,17 @@ class Writer:
         self._connection = connect(path)
         self._thread = threading.Thread(target=self._run, name="sqlite-writer", daemon=True)
         self._thread.start()
+        self._closed = False
 
     async def change(self, keys: Sequence[AnyKey], decide: Decide) -> Records:
+        if self._closed:
+            raise StoreUnavailable(f"{self._path} is closed")
         answer: asyncio.Future[Records] = self._loop.create_future()
         self._inbox.put(_Change(keys, decide, answer))
         return await answer
 
     async def close(self) -> None:
+        self._closed = True
         self._inbox.put(None)
         await asyncio.to_thread(self._thread.join)
         self._connection.close()
@@ -89,6 +94,18 @@ class Writer:
                 self._loop.call_soon_threadsafe(_answer, batch)
 
     def _commit(self, batch: Sequence[_Change]) -> None:
+        """Carry the changes out together, or one by one if a record among them cannot be written."""
+        try:
+            self._try_commit(batch)
+        except Exception as error:  # noqa: BLE001 - this thread must go on, whatever a caller handed in
+            if len(batch) == 1:
+                batch[0].error = error
+                return
+            for change in batch:
+                change.error = None
+                self._commit([change])
+
+    def _try_commit(self, batch: Sequence[_Change]) -> None:
         cursor = self._connection.cursor()
         try:
             self._require_file()
@@ -100,8 +117,8 @@ class Writer:
             cursor.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
             _log.warning("store.commit_failed", error=str(error), changes=len(batch))
-            for change in batch:
-                change.error = change.error or StoreUnavailable(f"the store did not take it: {error}")
+            for change in batch:  # those that raised too: perhaps over what another of the batch had decided
+                change.error = StoreUnavailable(f"the store did not take it: {error}")
         finally:
             if self._connection.in_transaction:
                 self._connection.rollback()
@@ -137,7 +154,8 @@ class _Transaction:
         touched = [(key, record) for key, record in self._now.items() if record is not self._stored[key]]
         if not touched:
             return
-        changed: int = self._cursor.execute(last_changed.sql).fetchone()[0]
+        # Not just the last one plus one: that falls when its job is removed, and watchers are past it.
+        changed = max(self._cursor.execute(last_changed.sql).fetchone()[0], time.time_ns() // 1000)
         for key, record in touched:
             points = self._points[key.type]
             if record is None:
