@@ -5,12 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run test lint format docs lock clean
+.PHONY: help run test lint format bench docs lock clean
 
 help:
 	@echo "make run    start everything on this machine: http://127.0.0.1:8080"
 	@echo "make test   run every test that this machine can run"
 	@echo "make lint   ruff and mypy"
+	@echo "make bench  how fast jobs are accepted, beside bare FastAPI"
 	@echo "make lock   write requirements/*.txt anew from pyproject.toml (needs uv)"
 
 $(BIN)/python:
@@ -44,6 +45,9 @@ lint: $(VENV)/dev.stamp
 format: $(VENV)/dev.stamp
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format .
+
+bench: $(VENV)/run.stamp
+	@$(BIN)/python -m bench.accept
 
 docs: $(VENV)/run.stamp
 	@$(BIN)/python -c 'from shared.settings import settings_page; print(settings_page(), end="")' > docs/settings.md

@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from services.middleware import error_body
+from services.middleware import App, Message, Receive, Scope, Send, error_body
 from shared.domain import errors
 
 STATUS: Final[Mapping[type[errors.MediaForgeError], int]] = {
@@ -38,6 +38,9 @@ _CODES: Final = {
     503: "unavailable",
 }
 
+_LONGEST_ECHO: Final = 300
+"""Characters of what the client sent that an answer may repeat."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -66,9 +69,14 @@ def render_errors_of(app: FastAPI) -> None:
         problem = error.errors()[0]
         if problem["type"] == "json_invalid":
             return _response(request, 400, "bad_request", "the body is not valid JSON")
+        if problem["loc"] == ("body",) and isinstance(problem["input"], bytes):  # nobody tried to parse it
+            return _response(
+                request, 415, "unsupported_media_type", "send JSON, with Content-Type: application/json"
+            )
         location = _location(problem)
         where = f"{location}: " if location else ""
-        return _response(request, 422, "invalid_request", f"{where}{problem['msg']}", param=location)
+        message = where + problem["msg"].removeprefix("Value error, ")
+        return _response(request, 422, "invalid_request", message[:_LONGEST_ECHO], param=location)
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
@@ -77,10 +85,32 @@ def render_errors_of(app: FastAPI) -> None:
             request, error.status_code, code, str(error.detail), headers=dict(error.headers or {})
         )
 
-    @app.exception_handler(Exception)
-    async def _unexpected(request: Request, error: Exception) -> Response:
-        _log.error("request.failed", path=request.url.path, exc_info=error)
-        return _response(request, 500, "internal", "something went wrong on our side")
+    app.add_middleware(_LastResort)
+
+
+class _LastResort:
+    """Answers what nobody foresaw. Inside the other middleware, so that this answer has their headers too."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def noted(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except Exception as error:
+            if started or scope["type"] != "http":
+                raise
+            request = Request(scope)
+            _log.error("request.failed", path=request.url.path, exc_info=error)
+            answer = _response(request, 500, "internal", "something went wrong on our side")
+            await answer(scope, receive, send)
 
 
 def _public_message(error: errors.MediaForgeError) -> str:
@@ -95,11 +125,11 @@ def _location(problem: Mapping[str, Any]) -> str | None:
     path = [str(part) for part in problem["loc"]]
     if path[:1] in (["body"], ["query"], ["path"], ["header"]):
         path = path[1:]
-    if len(path) > 1 and path[0] in ("image", "video") and problem["loc"][0] == "body":
+    if path[:1] in (["image"], ["video"]) and problem["loc"][0] == "body":
         path = path[1:]
     if not path and problem["type"].startswith("union_tag"):
         return "kind"
-    return ".".join(path) or None
+    return ".".join(path)[:_LONGEST_ECHO] or None
 
 
 def _response(

@@ -72,7 +72,7 @@ class BodyLimit:
             return message
 
         for name, value in scope["headers"]:
-            if name == b"content-length" and value.isdigit() and int(value) > self._max_bytes:
+            if name == b"content-length" and value.isdigit() and int(value[:18]) > self._max_bytes:
                 await _answer(
                     send,
                     413,

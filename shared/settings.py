@@ -32,7 +32,7 @@ class Settings(BaseSettings):
     """`production` refuses dev tokens and writes logs as JSON."""
 
     store: str = ""
-    """`sqlite:///path` (`sqlite:////path` is absolute) or, in tests, `memory://`; by default a file in home."""
+    """`sqlite:///path` (`sqlite:////path` is absolute), or `memory://` in tests; by default in home."""
     queue: str = "embedded://"
     """`embedded://`: in the process, pushing to the worker over HTTP."""
     media: str = ""
@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     """The largest `metadata` of a job, as JSON."""
     max_requests: int = Field(default=1_000, ge=1)
     """Requests that the gateway answers at once; more get 503."""
-    worker_concurrency: int = Field(default=64, ge=1)
+    worker_concurrency: int = Field(default=128, ge=1)
     """Jobs in work at once in one worker process; more get 503."""
     queue_in_flight: int = Field(default=32, ge=1)
     """Deliveries of the embedded queue at once, per route to the worker."""

@@ -1,4 +1,7 @@
-"""What routes ask for: the gateway's parts, who is calling, and the headers that change an answer."""
+"""What routes ask for: the gateway's parts, who is calling, and the headers that change an answer.
+
+All of them are coroutines: FastAPI sends plain functions to a thread, at a cost of 0.1 ms each.
+"""
 
 import re
 from typing import Annotated, Final, cast
@@ -18,7 +21,7 @@ _KEY: Final = re.compile(r"[\x21-\x7e]([\x20-\x7e]{0,253}[\x21-\x7e])?")
 _bearer = HTTPBearer(auto_error=False, description="An API key; locally also `dev-<user>`.")
 
 
-def the_gateway(request: Request) -> Gateway:
+async def the_gateway(request: Request) -> Gateway:
     return cast("Gateway", request.app.state.gateway)
 
 
@@ -45,7 +48,7 @@ async def the_admin(caller: User) -> Caller:
 Admin = Annotated[Caller, Depends(the_admin)]
 
 
-def the_job_id(job_id: str) -> JobId:
+async def the_job_id(job_id: str) -> JobId:
     if not is_job_id(job_id):
         raise NotFound(f"there is no job {job_id[:64]}")
     return JobId(job_id)
@@ -54,7 +57,7 @@ def the_job_id(job_id: str) -> JobId:
 JobIdInPath = Annotated[JobId, Depends(the_job_id)]
 
 
-def idempotency_key(
+async def idempotency_key(
     key: Annotated[
         str | None,
         Header(
@@ -72,7 +75,7 @@ def idempotency_key(
 IdempotencyKey = Annotated[str | None, Depends(idempotency_key)]
 
 
-def wait_seconds(
+async def wait_seconds(
     prefer: Annotated[
         str | None,
         Header(
@@ -88,7 +91,7 @@ def wait_seconds(
 WaitSeconds = Annotated[int, Depends(wait_seconds)]
 
 
-def request_id(request: Request) -> RequestId:
+async def request_id(request: Request) -> RequestId:
     return RequestId(request.state.request_id)
 
 

@@ -9,6 +9,9 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import Scope
 
 from services.api_gateway.routes import admin, generate, health, jobs, ledger, public
 from services.api_gateway.schemas import ErrorAnswer
@@ -39,6 +42,15 @@ _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
 _HEADERS: Final = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 
 
+class _Console(StaticFiles):
+    """What no route matches. Not a mount, which would take a route's path from it for other methods."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        if scope["method"] not in ("GET", "HEAD"):
+            raise HTTPException(404)
+        return await super().get_response(path, scope)
+
+
 def create_app(gateway: Gateway) -> FastAPI:
     """The ASGI app over parts that are already open."""
     settings = gateway.settings
@@ -53,7 +65,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.state.gateway = gateway
     for module in (generate, jobs, public, ledger, admin, health):
         app.include_router(module.router)
-    app.mount("/", StaticFiles(directory=CONSOLE, html=True), name="console")
+    app.router.default = _Console(directory=CONSOLE, html=True)
     render_errors_of(app)
 
     # The last one added is the outermost.

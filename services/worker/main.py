@@ -27,7 +27,7 @@ SWEEP_SECONDS: Final = 50
 """The scheduler calls once a minute."""
 
 
-def the_worker(request: Request) -> Worker:
+async def the_worker(request: Request) -> Worker:
     return cast("Worker", request.app.state.worker)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from typing import Self
 
 from shared.domain.ids import JobId
 from shared.domain.job import Job
@@ -10,22 +11,25 @@ from shared.ports.store import Interest
 
 
 class _Watcher:
+    """Iterates over what was told. An object, not a generator: giving up waiting must not end it."""
+
     def __init__(self, interest: Interest) -> None:
         self.interest = interest
         self._latest: dict[JobId, Job] = {}
-        self._changed = asyncio.Event()
+        self._told = asyncio.Event()
 
     def tell(self, job: Job) -> None:
         self._latest[job.id] = job
-        self._changed.set()
+        self._told.set()
 
-    async def changes(self) -> AsyncIterator[Job]:
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
-            latest, self._latest = self._latest, {}
-            for job in latest.values():
-                yield job
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Job:
+        while not self._latest:
+            self._told.clear()
+            await self._told.wait()
+        return self._latest.pop(next(iter(self._latest)))
 
 
 class Watchers:
@@ -48,6 +52,6 @@ class Watchers:
         watcher = _Watcher(interest)
         self._watchers.add(watcher)
         try:
-            yield watcher.changes()
+            yield watcher
         finally:
             self._watchers.discard(watcher)

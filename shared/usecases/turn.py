@@ -31,6 +31,8 @@ class Turn:
         self.app = app
         self.job = job
         self.token = token
+        self.has_stored = False
+        """Whether there may be media under this turn's token."""
         self._lease = lease
         self._written_at = app.clock.now()
         self._writing = asyncio.Lock()

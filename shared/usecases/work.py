@@ -147,8 +147,7 @@ class Work:
         _log.info(
             "job.stepped", job_id=turn.job.id, outcome=type(outcome).__name__.lower(), fence=turn.job.fence
         )
-        if isinstance(outcome, Done):
-            await self._drop_unused(turn, after)
+        await self._drop_unused(turn, after)
         if after is not None and after.not_before is not None and after.not_before <= app.clock.now():
             await publish(app, [after])
 
@@ -160,6 +159,8 @@ class Work:
     async def _drop_unused(self, turn: Turn, standing: Job | None) -> None:
         """Remove what this turn stored, if the job, which it cannot change any more, does not show it."""
         prefix = f"{turn.job.id}/{turn.token}/"
+        if not turn.has_stored:
+            return
         if standing is not None and any(media.key.startswith(prefix) for media in standing.media):
             return
         try:

@@ -2,6 +2,9 @@
 
 from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.types import Message, Receive, Scope, Send
 
 from services.api_gateway.dependencies import After, Limit, Parts
 from services.api_gateway.render import catalogue_body, feed_body, json_response, page_body
@@ -38,4 +41,22 @@ async def media(gateway: Parts, key: str) -> Response:
     path = gateway.local_media.find(key) if gateway.local_media else None
     if path is None:
         raise NotFound("there is no such media")
-    return FileResponse(path, media_type=TYPES[path.suffix[1:]], headers=_MEDIA_HEADERS)
+    try:
+        stat = path.stat()
+    except FileNotFoundError as error:  # erased just now
+        raise NotFound("there is no such media") from error
+    return _MediaFile(path, stat_result=stat, media_type=TYPES[path.suffix[1:]], headers=_MEDIA_HEADERS)
+
+
+class _MediaFile(FileResponse):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def checked(message: Message) -> None:
+            """A range that cannot be served is an error as any other."""
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                kept = {
+                    name: value for name, value in Headers(raw=message["headers"]).items() if "range" in name
+                }
+                raise HTTPException(message["status"], "there is no such part of the file", kept)
+            await send(message)
+
+        await super().__call__(scope, receive, checked)

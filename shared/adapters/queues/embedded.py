@@ -5,6 +5,7 @@ own deliveries in flight, so that long videos do not hold up images.
 """
 
 import asyncio
+import contextvars
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -81,7 +82,10 @@ class EmbeddedQueue:
                 raise QueueUnavailable(f"{len(lane.waiting)} hints wait for {route} already")
             lane.waiting[hint.job_id] = hint
             if len(lane.runners) < self._max_in_flight:
-                runner = asyncio.create_task(self._run(route, lane), name=f"deliver {route}")
+                # In a context of its own: what a request has bound for its logs is not about other hints.
+                runner = asyncio.create_task(
+                    self._run(route, lane), name=f"deliver {route}", context=contextvars.Context()
+                )
                 lane.runners.add(runner)
                 runner.add_done_callback(lane.runners.discard)
 

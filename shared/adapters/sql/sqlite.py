@@ -1,6 +1,7 @@
 """The store on one machine: an SQLite file that several processes may open."""
 
 import asyncio
+import contextvars
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -126,7 +127,9 @@ class SqliteStore:
             if self._watching is None:
                 [(since,)] = await self._reader.rows(statements.LAST_CHANGED)
                 if self._watching is None:
-                    self._watching = asyncio.create_task(self._watch(since), name="watch sqlite")
+                    self._watching = asyncio.create_task(
+                        self._watch(since), name="watch sqlite", context=contextvars.Context()
+                    )
             yield changes
 
     def watch(self, interest: Interest) -> AbstractAsyncContextManager[AsyncIterator[Job]]:

@@ -183,6 +183,7 @@ class Generation:
     ) -> tuple[Media, Media | None]:
         """Store one artifact, and its thumbnail if wanted, numbered after all artifacts."""
         app, job = self._app, turn.job
+        turn.has_stored = True
         seen = await app.inspector.inspect(artifact.content)
         media = seen.as_media(media_key(job.id, turn.token, number, seen.type))
         await app.media.save(media.key, artifact.content, type_=media.type)
