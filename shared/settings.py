@@ -158,8 +158,8 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Environment variables, read once when a process starts. A wrong or unknown one is named in one line,",
-        "and the process ends with exit code 2. This page is written by `make docs`.",
+        "Environment variables, read once when a process starts. A wrong or unknown one is named in one",
+        "line, and the process ends with exit code 2. This page is written by `make docs`.",
         "",
         "| variable | default | |",
         "|---|---|---|",
@@ -173,8 +173,8 @@ def settings_page() -> str:
 def port_to_listen_on(configured: int) -> int:
     """Cloud Run says in `PORT` where a service must listen; that wins over the settings."""
     port = os.environ.get("PORT", "")
-    if port and not (port.isdecimal() and 1 <= int(port) <= 65535):
-        raise BadSettings(f"PORT must be a port's number (it is {port!r})")
+    if port and not (port.isdecimal() and len(port) <= 5 and 1 <= int(port) <= 65535):
+        raise BadSettings(f"PORT must be a port's number (it is {port[:20]!r})")
     return int(port) if port else configured
 
 

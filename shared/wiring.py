@@ -132,8 +132,9 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
         yield MemoryStore()
         return
     path = sqlite_path(settings)
-    if scheme != "sqlite" or path is None or not rest:
-        raise BadSettings(f"MEDIAFORGE_STORE must be sqlite:///path or memory:// (it is {settings.store!r})")
+    if scheme != "sqlite" or path is None or rest == "/":
+        # Not the whole of it: an address may hold a password.
+        raise BadSettings(f"MEDIAFORGE_STORE must be sqlite:///path or memory:// (its scheme is {scheme!r})")
     from shared.adapters.sql.sqlite import SqliteStore
 
     async with AsyncExitStack() as stack:
@@ -240,8 +241,8 @@ def worker_secret(settings: Settings) -> str:
     path = settings.home / "worker-secret"
     try:
         settings.home.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".worker-secret-{os.getpid()}")
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        temporary = path.with_name(f".worker-secret-{secrets.token_hex(8)}")
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(32))
         try:
             os.link(temporary, path)  # whoever comes first makes it

@@ -1,15 +1,17 @@
-"""What tests are built from: a clock that is moved by hand, chance that repeats, scripted generators, a world."""
+"""What tests are built from: a clock moved by hand, chance that repeats, scripted generators, a world."""
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from shared.adapters.memory import MemoryStore
 from shared.catalogue import load_catalogue
-from shared.domain.errors import MediaUnavailable
+from shared.domain.changes import AnyKey, Decide, Records
+from shared.domain.errors import MediaUnavailable, StoreUnavailable
 from shared.domain.ids import AccountId, JobId, UserId
 from shared.domain.job import Job, Kind, Status
 from shared.domain.ledger import Account
@@ -24,6 +26,8 @@ from shared.usecases.fingerprint import fingerprint
 from shared.usecases.handlers import all_handlers
 from shared.usecases.submit import Submission, submit
 from shared.usecases.work import Work
+
+T = TypeVar("T")
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 ADA = UserId("ada")
@@ -105,7 +109,7 @@ class MemoryMedia:
         if self.fails:
             raise MediaUnavailable("the media store is down")
         assert key not in self.objects
-        self.objects[key] = content if isinstance(content, bytes) else content.read_bytes()
+        self.objects[key] = _bytes_of(content)
 
     async def delete_prefix(self, prefix: str) -> None:
         if self.fails:
@@ -122,7 +126,7 @@ class TrustingInspector:
     """Takes bytes for what they claim to be; videos are those that begin with `film`."""
 
     async def inspect(self, content: bytes | Path) -> Inspection:
-        data = content if isinstance(content, bytes) else content.read_bytes()
+        data = _bytes_of(content)
         is_film = data.startswith(b"film")
         return Inspection(
             type="video/mp4" if is_film else "image/webp" if data.startswith(b"small") else "image/png",
@@ -133,6 +137,10 @@ class TrustingInspector:
             seconds=4.0 if is_film else None,
             thumbnail=None if data.startswith(b"small") else b"small " + data,
         )
+
+
+def _bytes_of(content: bytes | Path) -> bytes:
+    return content if isinstance(content, bytes) else content.read_bytes()
 
 
 Answer = Running | Made | Exception
@@ -278,3 +286,75 @@ def a_job(number: int = 1, *, user: UserId = ADA, at: datetime = NOON, **fields:
     from dataclasses import replace
 
     return replace(job, **fields)  # type: ignore[arg-type]
+
+
+def another_worker(world: World, *, seed: str = "another", **parts: object) -> World:
+    """A second process over the same queue and media; `parts` of its app may differ."""
+    from dataclasses import replace
+
+    app: WorkerApp = replace(world.app, noise=Dice(seed), stopping=asyncio.Event(), **parts)  # type: ignore[arg-type]
+    generator = app.generators["local"]
+    assert isinstance(generator, ScriptedGenerator)
+    assert isinstance(app.clock, ManualClock)
+    return World(
+        clock=app.clock,
+        store=app.store,
+        queue=world.queue,
+        media=world.media,
+        generator=generator,
+        app=app,
+        work=Work(app, all_handlers(app)),
+    )
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    """Let other tasks, and a store's threads, run until something has happened."""
+    async with asyncio.timeout(10):
+        while not happened():  # noqa: ASYNC110 - what it waits for knows nothing of events
+            await asyncio.sleep(0)
+
+
+class UnsteadyStore(MemoryStore):
+    """A store that things happen to: `interludes` run before the next changes, one each, and may raise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.interludes: list[Callable[[], Awaitable[object]] | None] = []
+        self.decides_again = False
+        """Every commit's result is unknown at first: what stands is loaded and decided once more."""
+        self.before_load: Callable[[], Awaitable[object]] | None = None
+        """Runs before the next load, once."""
+
+    async def load(self, keys: Sequence[AnyKey]) -> Records:
+        before, self.before_load = self.before_load, None
+        if before is not None:
+            await before()
+        return await super().load(keys)
+
+    async def change(self, keys: Sequence[AnyKey], decide: Decide) -> Records:
+        interlude = self.interludes.pop(0) if self.interludes else None
+        if interlude is not None:
+            later, self.interludes = self.interludes, []
+            try:
+                await interlude()
+            finally:
+                self.interludes = later
+        after = await super().change(keys, decide)
+        return await super().change(keys, decide) if self.decides_again else after
+
+
+async def down() -> None:
+    """An interlude of a store that does not answer."""
+    raise StoreUnavailable("the store is down")
+
+
+async def while_time_passes(clock: ManualClock, work: Coroutine[object, object, T], *, step: float = 1) -> T:
+    """Run something to its end while the time goes on, `step` seconds whenever nothing else can run."""
+    task = asyncio.create_task(work)
+    async with asyncio.timeout(10):
+        while True:
+            for _ in range(30):
+                await asyncio.sleep(0)
+            if task.done():
+                return task.result()
+            clock.advance(seconds=step)

@@ -60,6 +60,7 @@ def create_app(gateway: Gateway) -> FastAPI:
         description=DESCRIPTION,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         responses=_ERRORS,
     )
     app.state.gateway = gateway

@@ -95,9 +95,14 @@ def verdict(job: Job, now: datetime, policy: Policy) -> Verdict:
         return Verdict.UNKNOWN
     if job.cancel_requested and (job.purchase is None or job.purchase.reference is None):
         return Verdict.CANCEL
-    if job.lease is not None and job.attempts + 1 >= policy.max_attempts:
+    if job.lease is not None and _is_last_attempt(job, policy):
         return Verdict.EXHAUSTED
     return Verdict.FREE
+
+
+def _is_last_attempt(job: Job, policy: Policy) -> bool:
+    """Internal jobs owe something to somebody (an erasure, a delivery): only their deadline ends them."""
+    return not job.is_internal and job.attempts + 1 >= policy.max_attempts
 
 
 def claimed(
@@ -242,7 +247,7 @@ def concluded(job: Job, outcome: Outcome, *, now: datetime, chance: float, polic
         case Park(until):
             return cancelled() if job.cancel_requested and not job.is_bought else parked(job, until)
         case Retry(error, after, resumes):
-            if job.cancel_requested or job.attempts + 1 >= policy.max_attempts:
+            if job.cancel_requested or _is_last_attempt(job, policy):
                 return failed(job, error)
             backoff = policy.backoff(job.attempts + 1, chance)
             return retried(job, now + max(after, backoff), resumes=resumes)

@@ -18,6 +18,8 @@ from shared.usecases.work import Work
 BATCH: Final = 100
 LONGEST_NAP: Final = timedelta(seconds=2)
 """A job can become due earlier than the earliest that was seen: look again this often."""
+SHORTEST_NAP: Final = timedelta(seconds=0.2)
+"""What stays due because it cannot be looked at must not make the sweep spin."""
 
 _log = structlog.get_logger(__name__)
 
@@ -51,7 +53,7 @@ async def sweep_for(app: WorkerApp, work: Work, seconds: float) -> int:
         if wake_at is None or wake_at > end or app.stopping.is_set():
             return done
         now = app.clock.now()
-        nap = min(max(wake_at - now, timedelta()), LONGEST_NAP)
+        nap = min(max(wake_at - now, SHORTEST_NAP), LONGEST_NAP)
         if now + nap > end:
             return done
         await app.clock.sleep(nap.total_seconds())

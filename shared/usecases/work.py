@@ -27,6 +27,9 @@ from shared.usecases.turn import LeaseLost, Turn
 RECORD_TRIES: Final = 4
 """How often an outcome is offered to a store that does not answer; what was made is dear."""
 
+ABANDON_SECONDS: Final = 5
+"""The sweep must not wait long for a provider to stop what nobody needs any more."""
+
 UNEXPECTED: Final = JobError(
     code="provider_failed", message="something unexpected went wrong while it was made", retryable=True
 )
@@ -85,9 +88,10 @@ class Work:
         handler = self._handlers.get(job.kind)
         if after is not None and after.is_finished and handler is not None:
             try:
-                await handler.abandon(after)
-            except GeneratorError as error:
-                _log.info("job.abandon_failed", job_id=job.id, error=error.message)
+                async with asyncio.timeout(ABANDON_SECONDS):
+                    await handler.abandon(after)
+            except (GeneratorError, TimeoutError) as error:
+                _log.info("job.abandon_failed", job_id=job.id, error=str(error))
         return after
 
     def _lease_for(self, job: Job) -> timedelta:

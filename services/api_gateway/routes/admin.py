@@ -58,14 +58,18 @@ async def make_account(gateway: Parts, _: Admin, body: AccountBody, key: Idempot
     return json_response(account_body(account), 201)
 
 
-@router.put("/accounts/{account}/members/{user}", responses={200: {"model": AccountAnswer}})
+@router.put(
+    "/accounts/{account}/members/{user}", responses={200: {"model": AccountAnswer}}, summary="Add a member"
+)
 async def add_member(gateway: Parts, _: Admin, account: InPath, user: InPath) -> Response:
     return json_response(
         account_body(await set_member(gateway.app, AccountId(account), UserId(user), is_member=True))
     )
 
 
-@router.delete("/accounts/{account}/members/{user}", responses={200: {"model": AccountAnswer}})
+@router.delete(
+    "/accounts/{account}/members/{user}", responses={200: {"model": AccountAnswer}}, summary="Remove a member"
+)
 async def remove_member(gateway: Parts, _: Admin, account: InPath, user: InPath) -> Response:
     return json_response(
         account_body(await set_member(gateway.app, AccountId(account), UserId(user), is_member=False))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Final
 
 import av
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from shared.ports.media import Inspection, UnreadableMedia
 
@@ -46,7 +46,9 @@ def _inspect(content: bytes | Path) -> Inspection:
             size, sha256 = _measure(file)
             look = _look_at_film if start[4:8] == b"ftyp" else _look_at_picture
             return look(file, size, sha256)
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except UnreadableMedia:
+        raise
+    except Exception as error:  # decoders raise all kinds of errors about damaged files
         raise UnreadableMedia(f"{type(error).__name__}: {error}") from error
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextvars
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import datetime
@@ -19,7 +19,7 @@ from shared.adapters.cursors import encode_cursor
 from shared.adapters.instants import instant
 from shared.adapters.sql import statements
 from shared.adapters.sql.migrate import migrate_sqlite
-from shared.adapters.sql.rows import TABLES, from_body, identity
+from shared.adapters.sql.rows import TABLES, from_body, identity, readable_jobs
 from shared.adapters.sql.statements import PointStatements
 from shared.adapters.sql.writer import DIALECT, Writer, connect
 from shared.adapters.watching import Watchers
@@ -76,7 +76,7 @@ class SqliteStore:
 
     async def due(self, now: datetime, *, limit: int) -> Sequence[Job]:
         rows = await self._reader.rows(statements.due(now, limit))
-        return [from_body(Job, row.body) for row in rows]
+        return list(readable_jobs(rows))
 
     async def next_wake(self) -> datetime | None:
         [(wake_at,)] = await self._reader.rows(statements.NEXT_WAKE)
@@ -84,34 +84,23 @@ class SqliteStore:
 
     async def jobs(self, wanted: JobFilter, *, limit: int, after: str | None = None) -> Page[Job]:
         rows = await self._reader.rows(statements.list_jobs(wanted, limit + 1, after))
-        return _page(rows, limit, lambda row: from_body(Job, row.body), lambda row: (row.id,))
+        return _page(rows, limit, readable_jobs, lambda row: (row.id,))
 
     async def feed(self, *, limit: int, after: str | None = None) -> Page[Job]:
         rows = await self._reader.rows(statements.feed(limit + 1, after))
-        return _page(
-            rows, limit, lambda row: from_body(Job, row.body), lambda row: (row.published_at, row.id)
-        )
+        return _page(rows, limit, readable_jobs, lambda row: (row.published_at, row.id))
 
     async def entries(self, account: AccountId, *, limit: int, after: str | None = None) -> Page[Entry]:
         rows = await self._reader.rows(statements.list_entries(account, limit + 1, after))
-        return _page(
-            rows, limit, lambda row: from_body(Entry, row.body), lambda row: (row.created_at, row.id)
-        )
+        return _page(rows, limit, _entries_in, lambda row: (row.created_at, row.id))
 
     async def entries_of(self, jobs: Sequence[JobId]) -> Sequence[Entry]:
         rows = await self._reader.rows(statements.entries_of(jobs))
-        return [from_body(Entry, row.body) for row in rows]
+        return list(_entries_in(rows))
 
     async def balances(self, *, limit: int, after: str | None = None) -> Page[Balance]:
         rows = await self._reader.rows(statements.balances(limit + 1, after))
-        return _page(
-            rows,
-            limit,
-            lambda row: Balance(
-                account_id=row.id, balance=from_body(Account, row.body).balance, entries_total=row.total
-            ),
-            lambda row: (row.id,),
-        )
+        return _page(rows, limit, _balances_in, lambda row: (row.id,))
 
     async def count(self, wanted: JobFilter) -> Tally:
         [(jobs, tokens)] = await self._reader.rows(statements.count_jobs(wanted))
@@ -143,7 +132,7 @@ class SqliteStore:
                 latest = await self._reader.data_version()
                 if latest != version:
                     rows = await self._reader.rows(statements.changed_since(since, _WATCH_BATCH))
-                    self._watchers.tell(from_body(Job, row.body) for row in rows)
+                    self._watchers.tell(readable_jobs(rows))
                     since = rows[-1].changed if rows else since
                     version = latest if len(rows) < _WATCH_BATCH else -1
             except StoreUnavailable as error:
@@ -206,12 +195,25 @@ class _Reader:
         self._connection.close()
 
 
+def _entries_in(rows: Iterable[Any]) -> Iterator[Entry]:
+    return (from_body(Entry, row.body) for row in rows)
+
+
+def _balances_in(rows: Iterable[Any]) -> Iterator[Balance]:
+    for row in rows:
+        account: Account = from_body(Account, row.body)
+        yield Balance(account_id=account.id, balance=account.balance, entries_total=row.total)
+
+
 def _page(
-    rows: Sequence[Any], limit: int, record: Callable[[Any], T], place: Callable[[Any], tuple[str | int, ...]]
+    rows: Sequence[Any],
+    limit: int,
+    records: Callable[[Iterable[Any]], Iterable[T]],
+    place: Callable[[Any], tuple[str | int, ...]],
 ) -> Page[T]:
     """The rows were asked for with one more than the limit, which tells whether more follow."""
     part = rows[:limit]
-    return Page([record(row) for row in part], encode_cursor(*place(part[-1])) if len(rows) > limit else None)
+    return Page(list(records(part)), encode_cursor(*place(part[-1])) if len(rows) > limit else None)
 
 
 def back_up(path: Path, copy: Path) -> None:

@@ -1,0 +1,700 @@
+"""Images and videos: bought once, followed to the end, stored, and honest about what became of them."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.catalogue import load_catalogue
+from shared.domain.catalogue import Catalogue
+from shared.domain.job import Job, Kind, Purchase, Status
+from shared.ports.generator import (
+    Artifact,
+    Busy,
+    ContentRejected,
+    Down,
+    GenerationFailed,
+    GeneratorError,
+    Made,
+    Order,
+    OutcomeUnknown,
+    RequestRefused,
+    Retired,
+    Running,
+    Withheld,
+)
+from shared.ports.media import Inspection, UnreadableMedia
+from shared.ports.store import Interest
+from shared.usecases.handlers import all_handlers, generation
+from shared.usecases.settle import cancel
+from tests.support import (
+    ADA,
+    NOON,
+    PNG,
+    ManualClock,
+    MemoryMedia,
+    Script,
+    ScriptedGenerator,
+    TrustingInspector,
+    UnsteadyStore,
+    World,
+    another_worker,
+    film,
+    make_world,
+    picture,
+    until,
+    while_time_passes,
+)
+
+RUNNING = Running(reference="op-1", progress=30, poll_after=timedelta(seconds=5))
+
+
+def running(order: Order) -> Running:
+    return RUNNING
+
+
+def raising(error: Exception) -> Script:
+    return lambda order: error
+
+
+def error_of(job: Job) -> str | None:
+    return job.error.code if job.error else None
+
+
+def keys_of(job: Job) -> set[str]:
+    return {media.key for media in job.media} | ({job.thumbnail.key} if job.thumbnail else set())
+
+
+async def made(world: World, *, step: float = 1, **wanted: Any) -> Job:
+    """Submit it and let one worker take one step."""
+    job = await world.submit(**wanted)
+    await while_time_passes(world.clock, world.work.process(job.id), step=step)
+    return await world.job(job)
+
+
+async def crash(world: World, job: Job, when: Callable[[], bool]) -> None:
+    """Let a worker begin and die, so that nobody can say anything more."""
+    working = asyncio.create_task(world.work.process(job.id))
+    await until(when)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    world.clock.advance(seconds=61)
+
+
+# --- images
+
+
+async def test_an_image_is_a_draft_whose_media_stand_under_the_claims_own_key() -> None:
+    world = make_world()
+    job = await made(world, count=2)
+    assert (job.status, job.progress, job.error, job.lease) == (Status.DRAFT, 100, None, None)
+    assert keys_of(job) == set(world.media.objects)
+    prefix, numbers = {key.rsplit("/", 1)[0] for key in keys_of(job)}, [m.key[-5:] for m in job.media]
+    assert (len(prefix), numbers) == (1, ["0.png", "1.png"])
+    assert prefix.pop().startswith(f"{job.id}/")
+    assert [(m.type, m.size, m.width, m.seconds) for m in job.media] == [
+        ("image/png", len(PNG) + 1, 64, None)
+    ] * 2
+    assert job.thumbnail is not None
+    assert job.thumbnail.key.endswith("/1000.webp")
+    assert await world.balance() == 98
+
+
+async def test_the_claim_of_an_image_saves_the_intent_and_that_of_a_video_does_not() -> None:
+    world = make_world()
+    seen: dict[str, Purchase | None] = {}
+    for kind in (Kind.IMAGE, Kind.VIDEO):
+        store = UnsteadyStore()
+        world = make_world(store=store)
+        job = await world.submit(kind=kind)
+
+        async def look(world: World = world, job: Job = job) -> None:
+            seen[job.kind] = (await world.job(job)).purchase
+
+        store.interludes = [None, look]  # after the claim
+        world.generator.starts = [lambda order: Made(items=[Artifact(type="video/mp4", content=b"film")])]
+        await world.deliver(job)
+    assert seen == {
+        Kind.IMAGE: Purchase(model="local-image", repeatable=True, intended_at=NOON),
+        Kind.VIDEO: None,
+    }
+
+
+async def test_media_that_are_small_have_no_thumbnail_of_their_own() -> None:
+    world = make_world()
+    world.generator.starts = [lambda order: Made(items=[Artifact(type="image/webp", content=b"small one")])]
+    job = await made(world)
+    assert (job.status, job.thumbnail) == (Status.DRAFT, None)
+
+
+async def test_some_withheld_images_are_refunded_by_their_share() -> None:
+    world = make_world()
+    world.generator.starts = [
+        lambda order: Made(
+            items=[Withheld(reason="policy"), *picture(order).items[:2], Withheld(reason="broke")]
+        )
+    ]
+    job = await made(world, count=4)
+    assert (job.status, job.refunded, len(job.media)) == (Status.DRAFT, 2, 2)
+    assert [media.key[-5:] for media in job.media] == ["1.png", "2.png"]
+    assert keys_of(job) == set(world.media.objects)
+    assert await world.balance() == 98
+
+
+NOISE = b"noise"
+
+
+class HalfBlind(TrustingInspector):
+    """Cannot read noise."""
+
+    async def inspect(self, content: bytes | Path) -> Inspection:
+        if content == NOISE:
+            raise UnreadableMedia("that is no picture")
+        return await super().inspect(content)
+
+
+async def test_an_unreadable_image_counts_as_one_that_was_not_delivered() -> None:
+    world = another_worker(make_world(), inspector=HalfBlind())
+    noise = Artifact(type="image/png", content=NOISE)
+    world.generator.starts = [lambda order: Made(items=[noise, *picture(order).items[:1]])]
+    job = await made(world, count=2)
+    assert (job.status, job.refunded, len(job.media)) == (Status.DRAFT, 1, 1)
+
+
+@pytest.mark.parametrize("item", [Withheld(reason="policy"), Artifact(type="image/png", content=NOISE)])
+async def test_when_nothing_usable_was_delivered_the_job_fails_and_is_refunded(
+    item: Artifact | Withheld,
+) -> None:
+    world = another_worker(make_world(), inspector=HalfBlind())
+    world.generator.starts = [lambda order: Made(items=[item])]
+    job = await made(world)
+    assert (job.status, error_of(job), job.refunded) == (Status.FAILED, "provider_failed", 1)
+    assert world.media.objects == {}
+
+
+def files_in(directory: Path) -> list[Path]:
+    return list(directory.iterdir())
+
+
+async def test_temporary_files_are_stored_and_removed_whatever_happens(tmp_path: Path) -> None:
+    world = make_world()
+
+    def in_files(order: Order) -> Made:
+        paths = [tmp_path / f"{number}.png" for number in range(2)]
+        for path in paths:
+            path.write_bytes(PNG)
+        return Made(items=[Artifact(type="image/png", content=path) for path in paths])
+
+    world.generator.starts = [in_files, in_files]
+    job = await made(world, count=2)
+    assert (job.status, [world.media.objects[media.key] for media in job.media]) == (Status.DRAFT, [PNG, PNG])
+    world.media.fails = True
+    assert (await made(world, count=2)).status is Status.QUEUED
+    assert files_in(tmp_path) == []
+
+
+# --- what a generator says, and what becomes of the job
+
+VERDICTS: dict[str, tuple[GeneratorError, Status, str | None]] = {
+    "a prompt refused": (ContentRejected("no", stage="prompt"), Status.FAILED, "content_rejected"),
+    "an output held back": (ContentRejected("no", stage="output"), Status.FAILED, "content_rejected"),
+    "a request refused": (RequestRefused("no"), Status.FAILED, "invalid_request"),
+    "a failure for good": (GenerationFailed("no", retryable=False), Status.FAILED, "provider_failed"),
+    "a failure that may pass": (GenerationFailed("no", retryable=True), Status.QUEUED, None),
+    "a full provider": (Busy("no"), Status.QUEUED, None),
+    "a provider that is down": (Down("no"), Status.QUEUED, None),
+    "a model that is gone": (Retired("no"), Status.FAILED, "model_retired"),
+}
+
+
+@pytest.mark.parametrize("kind", [Kind.IMAGE, Kind.VIDEO])
+@pytest.mark.parametrize("what", VERDICTS)
+async def test_what_the_provider_says_decides_what_becomes_of_the_job(what: str, kind: str) -> None:
+    error, status, code = VERDICTS[what]
+    world = make_world()
+    world.generator.starts = [raising(error)]
+    job = await made(world, kind=kind)
+    assert (job.status, error_of(job), job.purchase) == (
+        status,
+        code,
+        None if status is Status.QUEUED else job.purchase,
+    )
+    assert await world.balance() == (100 if status is Status.FAILED else 100 - job.cost)
+    if isinstance(error, ContentRejected):
+        assert job.error is not None
+        assert (job.error.stage, job.error.message) == (error.stage, "no")
+
+
+async def test_the_last_attempt_keeps_the_providers_own_error() -> None:
+    world = make_world()
+    world.generator.starts = [raising(GenerationFailed("broke", retryable=True))] * 5
+    job = await world.submit()
+    for _ in range(5):
+        job = await world.deliver(job)
+        world.clock.advance(minutes=1)
+    assert (job.status, error_of(job), job.refunded) == (Status.FAILED, "provider_failed", 1)
+    assert len(world.generator.started) == 5
+
+
+async def test_a_full_provider_is_asked_again_when_it_said_so_and_that_is_no_attempt() -> None:
+    world = make_world()
+    world.generator.starts = [raising(Busy("full", retry_after=timedelta(seconds=90))), raising(Busy("full"))]
+    job = await made(world)
+    assert (job.not_before, job.attempts) == (NOON + timedelta(seconds=90), 0)
+    world.clock.advance(seconds=88)
+    await world.deliver(job)
+    assert len(world.generator.started) == 1, "a message that comes early is ignored"
+    world.clock.advance(seconds=2)
+    job = await world.deliver(job)
+    assert job.not_before == world.clock.now() + generation.DEFAULT_BUSY
+    world.clock.advance(minutes=1)
+    assert (await world.deliver(job)).status is Status.DRAFT
+
+
+async def test_an_unknown_outcome_of_a_cheap_call_is_tried_again() -> None:
+    world = make_world()
+    world.generator.starts = [raising(OutcomeUnknown("broke off"))]
+    job = await made(world)
+    assert (job.status, job.attempts) == (Status.QUEUED, 1)
+    world.clock.advance(minutes=1)
+    assert (await world.deliver(job)).status is Status.DRAFT
+    assert len(world.generator.started) == 2
+
+
+async def test_an_unknown_outcome_of_a_dear_call_is_refunded_and_not_bought_again() -> None:
+    world = make_world()
+    world.generator.starts = [raising(OutcomeUnknown("broke off"))]
+    job = await made(world, kind=Kind.VIDEO)
+    assert (job.status, error_of(job), job.refunded) == (Status.FAILED, "outcome_unknown", 10)
+    await world.deliver(job)
+    assert len(world.generator.started) == 1
+
+
+@pytest.mark.parametrize(("kind", "status"), [(Kind.IMAGE, Status.QUEUED), (Kind.VIDEO, Status.FAILED)])
+async def test_a_start_that_does_not_answer_in_time_is_an_unknown_outcome(kind: str, status: Status) -> None:
+    catalogue = load_catalogue(None)
+    models = {name: replace(model, start_timeout_seconds=0) for name, model in catalogue.models.items()}
+    world = another_worker(make_world(), catalogue=replace(catalogue, models=models))
+    world.generator.gate = asyncio.Event()
+    job = await world.deliver(await world.submit(kind=kind))
+    assert (job.status, job.attempts) == (status, 1 if status is Status.QUEUED else 0)
+    assert error_of(job) == (None if status is Status.QUEUED else "outcome_unknown")
+
+
+# --- falling back
+
+
+def with_a_spare(*starts: Script, spare: Script | None = None) -> tuple[World, ScriptedGenerator]:
+    """A world whose images have a second model, made by a generator of its own."""
+    catalogue = load_catalogue(None)
+    model = replace(catalogue.models["local-image"], generator="spare", provider_model="spare-7")
+    rules = replace(catalogue.kinds[Kind.IMAGE], models=("local-image", "spare-image"))
+    wider = Catalogue(
+        kinds={**catalogue.kinds, Kind.IMAGE: rules},
+        models={**catalogue.models, "spare-image": model},
+        styles=catalogue.styles,
+    )
+    second = ScriptedGenerator(starts=[spare] if spare else [])
+    first = ScriptedGenerator(starts=list(starts))
+    world = another_worker(
+        make_world(store=UnsteadyStore()), catalogue=wider, generators={"local": first, "spare": second}
+    )
+    return world, second
+
+
+@pytest.mark.parametrize("error", [Busy("full"), Down("down"), Retired("gone")])
+async def test_the_next_model_is_tried_when_the_first_certainly_took_nothing(error: GeneratorError) -> None:
+    asked: list[Order] = []
+
+    def noting(order: Order) -> Made:
+        asked.append(order)
+        return picture(order)
+
+    world, spare = with_a_spare(raising(error), spare=noting)
+    job = await made(world)
+    assert (job.status, job.cost) == (Status.DRAFT, 1)
+    assert job.purchase is not None
+    assert job.purchase.model == "spare-image"
+    assert [order.model for order in asked] == ["spare-7"]
+    assert len(spare.started) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ContentRejected("no", stage="prompt"),
+        RequestRefused("no"),
+        GenerationFailed("no", retryable=True),
+        OutcomeUnknown("broke off"),
+        ValueError("a bug"),
+    ],
+)
+async def test_no_other_model_is_tried_when_the_first_may_have_taken_the_order(error: Exception) -> None:
+    world, spare = with_a_spare(raising(error))
+    await made(world)
+    assert spare.started == []
+
+
+@pytest.mark.parametrize(
+    ("last", "status", "code"),
+    [
+        (Busy("full"), Status.QUEUED, None),
+        (Down("x"), Status.QUEUED, None),
+        (Retired("x"), Status.FAILED, "model_retired"),
+    ],
+)
+async def test_when_nobody_took_it_the_last_refusal_decides(
+    last: GeneratorError, status: Status, code: str | None
+) -> None:
+    world, _ = with_a_spare(raising(Busy("full")), spare=raising(last))
+    job = await made(world)
+    assert (job.status, error_of(job), job.attempts) == (status, code, int(isinstance(last, Down)))
+
+
+async def test_a_cancel_that_came_while_the_first_refused_is_honoured_before_the_second_is_asked() -> None:
+    world, spare = with_a_spare(raising(Down("down")))
+    assert isinstance(world.store, UnsteadyStore)
+    job = await world.submit()
+
+    async def her_cancel() -> None:
+        await cancel(world.app, job.id, ADA)
+
+    world.store.interludes = [None, her_cancel]  # the claim with its intent, then the refusal
+    job = await world.deliver(job)
+    assert (job.status, spare.started) == (Status.CANCELLED, [])
+    assert await world.balance() == 100
+
+
+async def test_the_model_that_the_user_chose_is_tried_first() -> None:
+    world, spare = with_a_spare()
+    await made(world, model="spare-image")
+    assert (len(spare.started), world.generator.started) == (1, [])
+
+
+async def test_a_model_whose_generator_is_not_there_is_passed_over() -> None:
+    world, spare = with_a_spare()
+    world = another_worker(world, generators={"local": world.generator})
+    job = await made(world, model="spare-image")
+    assert (job.status, len(world.generator.started), spare.started) == (Status.DRAFT, 1, [])
+
+
+async def test_when_no_generator_is_there_the_model_counts_as_retired() -> None:
+    world = make_world()
+    job = await world.submit()
+    catalogue = world.app.catalogue
+    models = {name: replace(model, generator="elsewhere") for name, model in catalogue.models.items()}
+    world = another_worker(world, catalogue=replace(catalogue, models=models))
+    job = await world.deliver(job)
+    assert (job.status, error_of(job), job.refunded) == (Status.FAILED, "model_retired", 1)
+
+
+# --- videos
+
+
+async def test_a_video_is_followed_to_its_end_and_tells_its_progress() -> None:
+    world = make_world()
+    world.generator.starts = [running]
+    world.generator.polls = [replace_progress(percent) for percent in (20, 40, 60)] + [film]
+    job = await world.submit(kind=Kind.VIDEO)
+    seen: list[int] = []
+
+    async def watch_it() -> None:
+        async with world.store.watch(Interest(jobs=frozenset({job.id}))) as changes:
+            working = asyncio.create_task(world.work.process(job.id))
+            latest = job
+            while not latest.is_finished:
+                latest = await anext(changes)
+                seen.append(latest.progress)
+            await working
+
+    await while_time_passes(world.clock, watch_it())
+    after = await world.job(job)
+    assert (after.status, after.refunded) == (Status.DRAFT, 0)
+    assert [(media.type, media.seconds) for media in after.media] == [("video/mp4", 4.0)]
+    assert sorted(set(seen)) == [0, 40, 60, 100], "the first was told too soon after the reference was saved"
+    assert seen == sorted(seen)
+    assert world.generator.polled == ["op-1"] * 4
+
+
+def replace_progress(progress: int) -> Script:
+    return lambda order: replace(RUNNING, progress=progress)
+
+
+async def test_the_reference_is_saved_before_the_operation_is_asked_about() -> None:
+    world = make_world()
+    world.generator.starts = [running]
+    job = await world.submit(kind=Kind.VIDEO)
+    references: list[str | None] = []
+
+    class Nosy(ScriptedGenerator):
+        async def poll(self, order: Order, reference: str) -> Running | Made:
+            purchase = (await world.job(job)).purchase
+            references.append(purchase.reference if purchase else None)
+            return film(order)
+
+    world = another_worker(world, generators={"local": Nosy(starts=[running])})
+    assert (await world.deliver(job)).status is Status.DRAFT
+    assert references == ["op-1"]
+
+
+async def test_an_operation_that_takes_long_is_parked_and_resumed_without_an_attempt() -> None:
+    world = make_world()
+    world.generator.starts = [running]
+    world.generator.polls = [running] * 20
+    job = await made(world, kind=Kind.VIDEO, step=5)
+    assert (job.status, job.lease, job.attempts) == (Status.PROCESSING, None, 0)
+    assert job.purchase is not None
+    assert job.purchase.reference == "op-1"
+    assert job.not_before is not None
+    assert 60 <= (job.not_before - NOON).total_seconds() <= 80
+
+    world.generator.polls = [film]
+    world.clock.advance(minutes=1)
+    assert (await world.deliver(job)).status is Status.DRAFT
+    assert len(world.generator.started) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [(Busy("x", retry_after=timedelta(seconds=40)), 40), (Busy("x"), 15), (Down("x"), 15)],
+)
+async def test_a_provider_that_cannot_say_now_is_asked_later_about_the_same_operation(
+    error: GeneratorError, seconds: int
+) -> None:
+    world = make_world()
+    world.generator.starts, world.generator.polls = [running], [raising(error), film]
+    job = await made(world, kind=Kind.VIDEO)
+    assert (job.status, job.attempts) == (Status.PROCESSING, 0)
+    assert job.not_before is not None
+    assert (job.not_before - NOON).total_seconds() == seconds
+    world.clock.advance(minutes=1)
+    assert (await world.deliver(job)).status is Status.DRAFT
+    assert (len(world.generator.started), world.generator.polled) == (1, ["op-1", "op-1"])
+
+
+async def test_a_poll_that_does_not_answer_is_given_up_and_the_job_parked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Mute(ScriptedGenerator):
+        async def poll(self, order: Order, reference: str) -> Running | Made:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    monkeypatch.setattr(generation, "POLL_TIMEOUT_SECONDS", 0)
+    world = another_worker(make_world(), generators={"local": Mute(starts=[running])})
+    job = await world.deliver(await world.submit(kind=Kind.VIDEO))
+    assert (job.status, job.attempts, job.not_before) == (
+        Status.PROCESSING,
+        0,
+        NOON + generation.DEFAULT_BUSY,
+    )
+
+
+POLLED: dict[str, tuple[GeneratorError, Status, str | None]] = {
+    "held back": (ContentRejected("no", stage="output"), Status.FAILED, "content_rejected"),
+    "failed for good": (GenerationFailed("no", retryable=False), Status.FAILED, "provider_failed"),
+    "failed and may be ordered again": (GenerationFailed("no", retryable=True), Status.QUEUED, None),
+}
+
+
+@pytest.mark.parametrize("what", POLLED)
+async def test_an_operation_that_ended_without_a_result_ends_or_is_ordered_again(what: str) -> None:
+    error, status, code = POLLED[what]
+    world = make_world()
+    world.generator.starts, world.generator.polls = [running], [raising(error)]
+    job = await made(world, kind=Kind.VIDEO)
+    assert (job.status, error_of(job)) == (status, code)
+    assert await world.balance() == (100 if status is Status.FAILED else 90)
+    assert (job.purchase is None) == (status is Status.QUEUED)
+
+
+async def test_an_operation_of_a_model_that_is_gone_from_the_catalogue_is_refunded() -> None:
+    world = make_world()
+    world.generator.starts, world.generator.polls = [running], [raising(Busy("later"))]
+    job = await made(world, kind=Kind.VIDEO)
+    catalogue = world.app.catalogue
+    models = {name: model for name, model in catalogue.models.items() if name != "local-video"}
+    world = another_worker(world, catalogue=replace(catalogue, models=models))
+    world.clock.advance(minutes=1)
+    job = await world.deliver(job)
+    assert (job.status, error_of(job), job.refunded) == (Status.FAILED, "model_retired", 10)
+
+
+# --- crashes
+
+
+async def test_a_crash_between_intent_and_reference_is_refunded_and_a_video_not_bought_again() -> None:
+    world = make_world()
+    world.generator.gate = asyncio.Event()
+    job = await world.submit(kind=Kind.VIDEO)
+    await crash(world, job, lambda: bool(world.generator.started))
+    bought = await world.job(job)
+    assert bought.purchase is not None
+    assert bought.purchase.reference is None
+
+    after = await world.deliver(job)
+    assert (after.status, error_of(after), after.refunded) == (Status.FAILED, "outcome_unknown", 10)
+    await world.deliver(job)
+    assert len(world.generator.started) == 1
+    assert await world.balance() == 100
+
+
+async def test_a_crash_after_the_reference_is_resumed_and_the_operation_not_started_again() -> None:
+    world = make_world()
+    world.generator.starts, world.generator.polls = [running], [running]
+    job = await world.submit(kind=Kind.VIDEO)
+    await crash(world, job, lambda: bool(world.generator.polled))
+    after = await world.deliver(job)
+    assert (after.status, after.attempts, after.refunded) == (Status.DRAFT, 1, 0)
+    assert len(world.generator.started) == 1
+    assert world.generator.polled == ["op-1", "op-1"]
+
+
+async def test_a_crash_over_an_image_buys_it_again() -> None:
+    world = make_world()
+    world.generator.gate = asyncio.Event()
+    job = await world.submit()
+    await crash(world, job, lambda: bool(world.generator.started))
+    world.generator.gate = None
+    after = await world.deliver(job)
+    assert (after.status, after.attempts) == (Status.DRAFT, 1)
+    assert len(world.generator.started) == 2
+    assert await world.balance() == 99
+
+
+async def test_an_error_that_nobody_foresaw_never_buys_a_video_twice() -> None:
+    """While it was started nobody knows what became of it; once there is a reference, that is asked again."""
+    world = make_world()
+    world.generator.starts = [raising(ValueError("a bug"))]
+    job = await made(world, kind=Kind.VIDEO)
+    world.clock.advance(minutes=1)
+    job = await world.deliver(job)
+    assert (job.status, error_of(job), len(world.generator.started)) == (Status.FAILED, "outcome_unknown", 1)
+
+    world = make_world()
+    world.generator.starts, world.generator.polls = [running], [raising(ValueError("a bug")), film]
+    job = await made(world, kind=Kind.VIDEO)
+    world.clock.advance(minutes=1)
+    job = await world.deliver(job)
+    assert (job.status, job.attempts, len(world.generator.started)) == (Status.DRAFT, 1, 1)
+
+
+# --- storing
+
+
+async def test_media_that_cannot_be_stored_are_asked_for_again_and_not_bought_again() -> None:
+    world = make_world()
+    world.media.fails = True
+    world.generator.starts = [running]
+    job = await made(world, kind=Kind.VIDEO)
+    assert (job.status, job.attempts) == (Status.QUEUED, 1)
+    assert job.purchase is not None
+    assert job.purchase.reference == "op-1"
+
+    world.media.fails = False
+    world.clock.advance(minutes=1)
+    after = await world.deliver(job)
+    assert (after.status, after.refunded) == (Status.DRAFT, 0)
+    assert (len(world.generator.started), world.generator.polled) == (1, ["op-1", "op-1"])
+
+
+class HalfFull(MemoryMedia):
+    """Takes the first object of every attempt and none after it."""
+
+    async def save(self, key: str, content: bytes | Path, *, type_: str) -> None:
+        self.fails = not key.endswith("/0.png")
+        try:
+            await super().save(key, content, type_=type_)
+        finally:
+            self.fails = False
+
+
+async def test_what_an_attempt_stored_before_it_failed_is_removed() -> None:
+    media = HalfFull()
+    world = another_worker(make_world(), media=media)
+    job = await made(world, count=2)
+    assert (job.status, job.attempts) == (Status.QUEUED, 1)
+    assert media.objects == {}
+
+
+async def test_media_that_can_never_be_stored_fail_the_job_and_refund_it() -> None:
+    world = make_world()
+    world.media.fails = True
+    job = await world.submit()
+    for _ in range(5):
+        job = await world.deliver(job)
+        world.clock.advance(minutes=1)
+    assert (job.status, error_of(job), job.refunded) == (Status.FAILED, "storage_failed", 1)
+
+
+async def test_each_attempt_stores_under_keys_of_its_own() -> None:
+    world = make_world()
+    world.generator.gate = asyncio.Event()
+    job = await world.submit()
+    stalled = asyncio.create_task(world.work.process(job.id))
+    await until(lambda: bool(world.generator.started))
+    rival = another_worker(
+        world, clock=ManualClock(NOON + timedelta(minutes=2)), generators={"local": ScriptedGenerator()}
+    )
+    await rival.work.process(job.id)
+    first = await world.job(job)
+    world.generator.gate.set()
+    await stalled
+    assert await world.job(job) == first
+    assert set(world.media.objects) == keys_of(first)
+
+
+# --- letting go
+
+
+async def test_a_process_that_wants_to_end_parks_an_operation_and_publishes_it_for_another() -> None:
+    world = make_world()
+    world.generator.starts, world.generator.polls = [running], [running] * 9
+    job = await world.submit(kind=Kind.VIDEO)
+    working = asyncio.create_task(world.work.process(job.id))
+    await until(lambda: bool(world.generator.polled))
+    world.queue.hints.clear()
+    world.app.stopping.set()
+    await working
+
+    parked = await world.job(job)
+    assert (parked.status, parked.lease, parked.attempts) == (Status.PROCESSING, None, 0)
+    assert [hint.job_id for hint in world.queue.hints] == [job.id]
+    rival = another_worker(world)
+    assert (await while_time_passes(rival.clock, rival.deliver(job))).status is Status.DRAFT
+    assert len(world.generator.started) == 1
+
+
+async def test_only_what_runs_elsewhere_is_cancelled_when_a_job_is_abandoned() -> None:
+    world = make_world()
+    handler = all_handlers(world.app)[Kind.VIDEO]
+    job = await world.submit(kind=Kind.VIDEO)
+    await handler.abandon(job)
+    intent = Purchase(model="local-video", repeatable=False, intended_at=NOON)
+    await handler.abandon(replace(job, purchase=intent))
+    assert world.generator.cancelled == []
+    await handler.abandon(replace(job, purchase=replace(intent, reference="op-1")))
+    assert world.generator.cancelled == ["op-1"]
+    with pytest.raises(Retired):
+        await handler.abandon(replace(job, purchase=replace(intent, model="gone", reference="op-1")))
+
+
+async def test_the_lease_outlives_every_call_whose_outcome_must_not_become_unknown() -> None:
+    world = make_world()
+    catalogue = world.app.catalogue
+    slow = replace(catalogue.models["local-video"], start_timeout_seconds=200)
+    models = {**catalogue.models, "local-video": slow}
+    world = another_worker(world, catalogue=replace(catalogue, models=models))
+    world.generator.gate = asyncio.Event()
+    job = await world.submit(kind=Kind.VIDEO)
+    working = asyncio.create_task(world.work.process(job.id))
+    await until(lambda: bool(world.generator.started))
+    lease = (await world.job(job)).lease
+    assert lease is not None
+    assert lease.until == NOON + timedelta(seconds=200) + world.app.policy.lease_margin
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
