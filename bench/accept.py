@@ -56,7 +56,8 @@ def _measure(port: int, round_: int) -> Load:
 
 def _show(rounds: dict[str, list[Load]]) -> None:
     print(
-        f"{REQUESTS} submits over {CONNECTIONS} connections, {ROUNDS} rounds in turn, on {os.cpu_count()} cores"
+        f"{REQUESTS} submits over {CONNECTIONS} connections, "
+        f"{ROUNDS} rounds in turn, on {os.cpu_count()} cores"
     )
     medians = {}
     for name, loads in rounds.items():

@@ -9,6 +9,11 @@ from typing import Any
 
 import structlog
 
+# Without the variables of the frames, which hold prompts and tokens.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+
 
 def configure_logs(*, as_json: bool, level: str = "info", service: str = "") -> None:
     """Set up structlog for this process, and send the libraries' own logs the same way."""
@@ -20,7 +25,7 @@ def configure_logs(*, as_json: bool, level: str = "info", service: str = "") -> 
     ]
     if as_json:
         # Cloud Logging reads `severity` and `message`.
-        shared += [structlog.processors.dict_tracebacks, _for_cloud_logging]
+        shared += [_TRACEBACKS, _for_cloud_logging]
         renderer: Any = structlog.processors.JSONRenderer()
     else:
         renderer = structlog.dev.ConsoleRenderer(

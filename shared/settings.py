@@ -5,7 +5,6 @@ Each is an environment variable with the prefix `MEDIAFORGE_`; a file `.env` is 
 
 import difflib
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
@@ -143,9 +142,9 @@ class Settings(BaseSettings):
         return self.log_format == "json" or (self.log_format == "" and self.environment != "local")
 
 
-def load_settings(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+def load_settings(**overrides: Any) -> Settings:
     """The settings of this process; raises `BadSettings` for a wrong, unknown or misspelt variable."""
-    for name in os.environ if environ is None else environ:
+    for name in os.environ:
         _refuse_unknown(name)
     try:
         return Settings(**overrides)

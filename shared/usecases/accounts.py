@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from shared.domain.changes import AnyKey, Create, Put, Records, Write, account_key, entry_key
-from shared.domain.errors import IdempotencyConflict, InvalidRequest, NotFound
+from shared.domain.errors import IdempotencyConflict, InvalidRequest, NotFound, WrongState
 from shared.domain.ids import (
     NOISE_BYTES,
     AccountId,
@@ -110,7 +110,7 @@ async def create_team(
 
     standing = (await app.store.change([account_key(wanted)], decide)).need(account_key(wanted))
     if (standing.name, standing.members) != (name, members):
-        raise IdempotencyConflict
+        raise WrongState(f"there is an account {wanted} already, with another name or other members")
     return standing
 
 

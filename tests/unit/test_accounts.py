@@ -5,7 +5,14 @@ from collections.abc import Sequence
 import pytest
 
 from shared.domain.changes import account_key
-from shared.domain.errors import Forbidden, IdempotencyConflict, InsufficientTokens, InvalidRequest, NotFound
+from shared.domain.errors import (
+    Forbidden,
+    IdempotencyConflict,
+    InsufficientTokens,
+    InvalidRequest,
+    NotFound,
+    WrongState,
+)
 from shared.domain.ids import AccountId
 from shared.domain.ledger import Account, Entry, Reason
 from shared.usecases.accounts import (
@@ -175,7 +182,7 @@ async def test_making_the_same_team_again_finds_it_and_another_of_its_name_is_a_
     world.clock.advance(seconds=1)
     assert await make("Foxes", ADA) == team
     for name, members in (("Hounds", [ADA]), ("Foxes", [ADA, BOB])):
-        with pytest.raises(IdempotencyConflict):
+        with pytest.raises(WrongState):
             await make(name, *members)
 
 

@@ -78,15 +78,7 @@ def test_an_error_has_its_traceback_in_the_same_line() -> None:
 
 @pytest.mark.parametrize(
     "as_json",
-    [
-        pytest.param(
-            True,
-            marks=pytest.mark.xfail(
-                strict=True, reason="logs.py: dict_tracebacks writes down the variables of every frame"
-            ),
-        ),
-        False,
-    ],
+    [True, False],
 )
 def test_a_traceback_does_not_hold_what_a_user_wrote(as_json: bool) -> None:
     """The variables of every frame would: prompts, tokens, secrets."""

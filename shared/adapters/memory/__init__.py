@@ -1,3 +1,5 @@
+"""The store in memory."""
+
 from shared.adapters.memory.store import MemoryStore
 
 __all__ = ["MemoryStore"]
