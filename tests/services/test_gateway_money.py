@@ -191,7 +191,7 @@ async def test_making_the_same_account_again_finds_it_and_another_one_is_a_confl
         "members": ["ada", "bob"],
         "created_at": "2026-11-22T12:00:00Z",
     }
-    error_of(await admin.post("/v1/admin/accounts", json=body | {"members": []}), 409, "idempotency_conflict")
+    error_of(await admin.post("/v1/admin/accounts", json=body | {"members": []}), 409, "wrong_state")
 
 
 async def test_an_account_without_a_given_id_is_made_once_per_key(admin: httpx.AsyncClient) -> None:
@@ -201,6 +201,10 @@ async def test_an_account_without_a_given_id_is_made_once_per_key(admin: httpx.A
     ]
     unkeyed = (await admin.post("/v1/admin/accounts", json={})).json()["id"]
     assert keyed[0] == keyed[1] != unkeyed
+    other = await admin.post(
+        "/v1/admin/accounts", json={"name": "Hounds"}, headers={"Idempotency-Key": "team-1"}
+    )
+    error_of(other, 409, "idempotency_conflict")
 
 
 # Grants.

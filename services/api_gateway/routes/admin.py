@@ -16,6 +16,7 @@ from services.api_gateway.schemas import (
     GrantBody,
     JobPage,
 )
+from shared.domain.errors import IdempotencyConflict, WrongState
 from shared.domain.ids import AccountId, UserId
 from shared.domain.job import INTERNAL_KINDS, VISIBLE_KINDS, Status
 from shared.ports.store import JobFilter
@@ -46,15 +47,17 @@ async def grant_tokens(gateway: Parts, _: Admin, body: GrantBody, key: Idempoten
 )
 async def make_account(gateway: Parts, _: Admin, body: AccountBody, key: IdempotencyKey) -> Response:
     """An account that several users pay from."""
-    account_id = AccountId(body.id) if body.id else None
-    if account_id is None and key is not None:
-        account_id = AccountId(f"team_{fingerprint('account', key)[:26]}")
-    account = await create_team(
-        gateway.app,
-        name=body.name,
-        members=frozenset(UserId(member) for member in body.members),
-        account_id=account_id,
-    )
+    is_keyed = body.id is None and key is not None
+    account_id = AccountId(f"team_{fingerprint('account', key)[:26]}" if is_keyed else body.id or "")
+    try:
+        account = await create_team(
+            gateway.app,
+            name=body.name,
+            members=frozenset(UserId(member) for member in body.members),
+            account_id=account_id or None,
+        )
+    except WrongState as error:
+        raise (IdempotencyConflict() if is_keyed else error) from error
     return json_response(account_body(account), 201)
 
 
