@@ -34,8 +34,7 @@ run: $(VENV)/run.stamp
 	@exec $(BIN)/mediaforge up
 
 test: $(VENV)/dev.stamp
-	@$(BIN)/python -m coverage run -m pytest
-	@$(BIN)/python -m coverage report
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --cov
 
 lint: $(VENV)/dev.stamp
 	@$(BIN)/ruff check .

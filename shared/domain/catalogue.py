@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
+from typing import assert_never
 
 from shared.domain.errors import InvalidRequest
 from shared.domain.job import Kind
@@ -109,6 +110,8 @@ def cost_tokens(model: Model, *, count: int = 1, seconds: int = 1) -> int:
             return model.tokens * seconds
         case Per.JOB:
             return model.tokens
+        case _:
+            assert_never(model.per)
 
 
 def resolve_size(model: Model, *, size: str | None, aspect_ratio: str | None) -> tuple[str, str]:

@@ -7,7 +7,7 @@ already took effect.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, assert_never
 
 from shared.domain.errors import BrokenInvariant, NotFound
 from shared.domain.ids import AccountId, EntryId, JobId
@@ -54,6 +54,8 @@ def key_of(record: Record) -> "AnyKey":
             return entry_key(record.account_id, record.id)
         case ApiKey():
             return api_key_key(record.digest)
+        case _:
+            assert_never(record)
 
 
 AnyKey = Key[Job] | Key[Account] | Key[Entry] | Key[ApiKey]

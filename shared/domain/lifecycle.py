@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import Enum, auto
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from shared.domain.errors import BrokenInvariant, IllegalMove, WrongState
 from shared.domain.ids import ClaimToken
@@ -251,3 +251,5 @@ def concluded(job: Job, outcome: Outcome, *, now: datetime, chance: float, polic
                 return failed(job, error)
             backoff = policy.backoff(job.attempts + 1, chance)
             return retried(job, now + max(after, backoff), resumes=resumes)
+        case _:
+            assert_never(outcome)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Final, assert_never
 
 from shared.domain.job import Job, JobError, Kind, Media, Status
 
@@ -104,13 +104,16 @@ class End:
 
 def billed_tokens(cost: int, end: End) -> int:
     """What stays debited; a share is rounded down, in the user's favour."""
-    match BILLING[end.ending].billed:
+    billed = BILLING[end.ending].billed
+    match billed:
         case Billed.COST:
             return cost
         case Billed.SHARE:
             return cost * end.delivered // end.requested
         case Billed.NOTHING:
             return 0
+        case _:
+            assert_never(billed)
 
 
 def delivered(job: Job, done: Done) -> End:

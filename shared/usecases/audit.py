@@ -105,10 +105,9 @@ async def _audit_jobs(app: App, report: AuditReport) -> None:
 
 
 async def _suspects(app: App, jobs: Sequence[Job]) -> list[tuple[Job, list[str]]]:
-    entries: defaultdict[JobId, list[Entry]] = defaultdict(list)
+    entries: defaultdict[JobId | None, list[Entry]] = defaultdict(list)
     for entry in await app.store.entries_of([job.id for job in jobs]):
-        if entry.job_id is not None:
-            entries[entry.job_id].append(entry)
+        entries[entry.job_id].append(entry)
     now = app.clock.now()
     judged = [(job, list(problems_of(job, entries[job.id], now))) for job in jobs]
     return [(job, problems) for job, problems in judged if problems]

@@ -5,7 +5,7 @@ comes again.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -24,8 +24,8 @@ from shared.usecases.settle import advance, forced_end, settle_if_forced
 from shared.usecases.submit import publish
 from shared.usecases.turn import LeaseLost, Turn
 
-RECORD_TRIES: Final = 4
-"""How often an outcome is offered to a store that does not answer; what was made is dear."""
+RECORD_PAUSES_SECONDS: Final = (0.5, 1.0, 2.0)
+"""Between offers of an outcome to a store that does not answer; what was made is dear."""
 
 ABANDON_SECONDS: Final = 5
 """The sweep must not wait long for a provider to stop what nobody needs any more."""
@@ -123,6 +123,8 @@ class Work:
             for task in (step, renewals, stopping):
                 task.cancel()
             ended = await asyncio.gather(step, renewals, stopping, return_exceptions=True)
+        if isinstance(ended[1], Exception):
+            _log.error("job.renewal_broke", job_id=turn.job.id, exc_info=ended[1])
         if step.cancelled():
             if stopping.cancelled():
                 raise LeaseLost
@@ -139,21 +141,23 @@ class Work:
             return concluded(standing, outcome, now=now, chance=drawn, policy=app.policy)
 
         keeps_all = isinstance(outcome, Done) and outcome.delivered == outcome.requested
-        for attempt in range(1, RECORD_TRIES + 1):
-            try:
-                after = await advance(app, turn.job, move, refunds=not keeps_all)
-                break
-            except StoreUnavailable as error:
-                if attempt == RECORD_TRIES:
-                    raise
-                _log.warning("job.record_failed", job_id=turn.job.id, attempt=attempt, error=error.message)
-                await app.clock.sleep(0.25 * 2**attempt)
+        after = await self._insist(lambda: advance(app, turn.job, move, refunds=not keeps_all))
         _log.info(
             "job.stepped", job_id=turn.job.id, outcome=type(outcome).__name__.lower(), fence=turn.job.fence
         )
         await self._drop_unused(turn, after)
         if after is not None and after.not_before is not None and after.not_before <= app.clock.now():
             await publish(app, [after])
+
+    async def _insist(self, record: Callable[[], Awaitable[Job | None]]) -> Job | None:
+        """Offer what was made to the store more than once; raises `StoreUnavailable` in the end."""
+        for pause in RECORD_PAUSES_SECONDS:
+            try:
+                return await record()
+            except StoreUnavailable as error:
+                _log.warning("job.record_failed", error=error.message, again_in_seconds=pause)
+                await self._app.clock.sleep(pause)
+        return await record()
 
     async def _give_up(self, turn: Turn) -> None:
         _log.warning("job.lease_lost", job_id=turn.job.id, fence=turn.job.fence)

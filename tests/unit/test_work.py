@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from shared.domain.changes import Create, Delete, Put, job_key
-from shared.domain.errors import QueueUnavailable, StoreUnavailable
+from shared.domain.errors import BrokenInvariant, QueueUnavailable, StoreUnavailable
 from shared.domain.ids import JobId, new_claim_token
 from shared.domain.job import Job, JobError, Kind, Lease, Media, Purchase, Status
 from shared.domain.ledger import Reason
@@ -17,7 +17,7 @@ from shared.ports.generator import Running
 from shared.usecases.audit import audit
 from shared.usecases.handlers.base import Handler
 from shared.usecases.turn import PROGRESS_INTERVAL, LeaseLost, Turn
-from shared.usecases.work import RECORD_TRIES, Work
+from shared.usecases.work import RECORD_PAUSES_SECONDS, Work
 from tests.support import (
     NOON,
     Dice,
@@ -217,7 +217,7 @@ async def test_an_outcome_is_offered_again_to_a_store_that_does_not_answer() -> 
     store = UnsteadyStore()
     world = handled_by(Scripted(Done()), store=store)
     job = await world.submit()
-    store.interludes = [None, *[down] * (RECORD_TRIES - 1)]
+    store.interludes = [None, *[down] * len(RECORD_PAUSES_SECONDS)]
     await while_time_passes(world.clock, world.work.process(job.id))
     assert (await world.job(job)).status is Status.DRAFT
 
@@ -226,7 +226,7 @@ async def test_an_outcome_that_cannot_be_recorded_refuses_the_message_and_the_ne
     store = UnsteadyStore()
     world = handled_by(Scripted(Done(), Done()), store=store)
     job = await world.submit()
-    store.interludes = [None, *[down] * RECORD_TRIES]
+    store.interludes = [None, *[down] * (len(RECORD_PAUSES_SECONDS) + 1)]
     with pytest.raises(StoreUnavailable):
         await while_time_passes(world.clock, world.work.process(job.id))
     assert (await world.job(job)).status is Status.PROCESSING
@@ -308,6 +308,24 @@ async def test_a_store_that_misses_a_renewal_is_asked_again() -> None:
     let_go(world)
     await working
     assert (await world.job(job)).status is Status.DRAFT
+
+
+async def test_work_whose_lease_cannot_be_renewed_is_let_go_and_done_again() -> None:
+    """A renewal that breaks over a bug of ours must not leave a worker that believes to hold the job."""
+    store = UnsteadyStore()
+    world = make_world(store=store)
+    job = await world.submit()
+    working = await begin(world, job)
+
+    async def breaks() -> None:
+        raise BrokenInvariant("a bug")
+
+    store.interludes = [breaks]
+    await while_time_passes(world.clock, asyncio.wait_for(asyncio.shield(working), None), step=5)
+    assert (await world.job(job)).status is Status.PROCESSING
+    let_go(world)
+    world.clock.advance(minutes=1)
+    assert (await world.deliver(job)).status is Status.DRAFT
 
 
 async def test_who_lost_the_lease_stops_and_changes_nothing() -> None:
