@@ -54,8 +54,9 @@ class Submitted:
 async def submit(app: App, submission: Submission) -> Submitted:
     """Queue the order and take its tokens; once per idempotency key, however often it is called.
 
-    Raises `InsufficientTokens`, `MaxCostExceeded`, `Forbidden`, `IdempotencyConflict`, `NotFound` (the
-    job behind the key was deleted) and `StoreUnavailable`; none of them has written anything.
+    Raises `InsufficientTokens`, `MaxCostExceeded`, `Forbidden`, `IdempotencyConflict` and `NotFound` (the
+    job behind the key was deleted); none of them has written anything. After `StoreUnavailable` it is
+    not known whether the job stands: whoever sends the same key again finds out without paying twice.
     """
     if submission.max_cost is not None and submission.order.cost > submission.max_cost:
         raise MaxCostExceeded(cost_tokens=submission.order.cost, max_cost_tokens=submission.max_cost)
