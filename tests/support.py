@@ -3,18 +3,18 @@
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
 from shared.adapters.memory import MemoryStore
 from shared.catalogue import load_catalogue
-from shared.domain.changes import AnyKey, Decide, Records
+from shared.domain.changes import AnyKey, Create, Decide, Record, Records, account_key, job_key
 from shared.domain.errors import MediaUnavailable, StoreUnavailable
-from shared.domain.ids import AccountId, JobId, UserId
+from shared.domain.ids import AccountId, EntryId, JobId, UserId
 from shared.domain.job import Job, Kind, Status
-from shared.domain.ledger import Account
+from shared.domain.ledger import Account, Entry, Reason
 from shared.domain.orders import image_order, video_order
 from shared.domain.policy import Policy
 from shared.ports.generator import Artifact, Made, Order, Running
@@ -222,13 +222,9 @@ class World:
         return await self.job(job)
 
     async def job(self, job: Job) -> Job:
-        from shared.domain.changes import job_key
-
         return (await self.store.load([job_key(job.id)])).need(job_key(job.id))
 
     async def balance(self, user: UserId = ADA) -> int:
-        from shared.domain.changes import account_key
-
         account = (await self.store.load([account_key(AccountId(user))])).find(account_key(AccountId(user)))
         return account.balance if account is not None else self.app.signup_tokens
 
@@ -283,15 +279,11 @@ def a_job(number: int = 1, *, user: UserId = ADA, at: datetime = NOON, **fields:
         deadline_at=at + timedelta(minutes=10),
         wake_at=at + timedelta(seconds=10),
     )
-    from dataclasses import replace
-
     return replace(job, **fields)  # type: ignore[arg-type]
 
 
 def another_worker(world: World, *, seed: str = "another", **parts: object) -> World:
     """A second process over the same queue and media; `parts` of its app may differ."""
-    from dataclasses import replace
-
     app: WorkerApp = replace(world.app, noise=Dice(seed), stopping=asyncio.Event(), **parts)  # type: ignore[arg-type]
     generator = app.generators["local"]
     assert isinstance(generator, ScriptedGenerator)
@@ -358,3 +350,19 @@ async def while_time_passes(clock: ManualClock, work: Coroutine[object, object, 
             if task.done():
                 return task.result()
             clock.advance(seconds=step)
+
+
+def an_entry(id_: str, *, account: str = ADA, tokens: int = -1, **fields: object) -> Entry:
+    entry = Entry(
+        id=EntryId(id_), account_id=AccountId(account), tokens=tokens, reason=Reason.DEBIT, created_at=NOON
+    )
+    return replace(entry, **fields)  # type: ignore[arg-type]
+
+
+async def given(store: Store, *records: Record) -> None:
+    """The records stand before the test begins."""
+    await store.change([], lambda _: [Create(record) for record in records])
+
+
+async def find(store: Store, key: AnyKey) -> Record | None:
+    return (await store.load([key]))[key]

@@ -14,12 +14,10 @@ import pytest
 from shared.adapters.sql import writer
 from shared.adapters.sql.sqlite import SqliteStore, back_up
 from shared.domain.changes import (
-    AnyKey,
     Create,
     Decide,
     Delete,
     Put,
-    Record,
     Records,
     Write,
     account_key,
@@ -29,7 +27,7 @@ from shared.domain.errors import InsufficientTokens, NotFound, StoreUnavailable
 from shared.domain.ids import AccountId, EntryId, JobId
 from shared.domain.ledger import Entry, Reason, posted
 from shared.ports.store import Interest, JobFilter
-from tests.support import ADA, BOB, NOON, a_job, an_account, until
+from tests.support import ADA, BOB, NOON, a_job, an_account, find, given, until
 
 HERS, HIS = account_key(AccountId(ADA)), account_key(AccountId(BOB))
 
@@ -43,14 +41,6 @@ def path(tmp_path: Path) -> Path:
 async def store(path: Path) -> AsyncIterator[SqliteStore]:
     async with SqliteStore.open(path) as store:
         yield store
-
-
-async def given(store: SqliteStore, *records: Record) -> None:
-    await store.change([], lambda _: [Create(record) for record in records])
-
-
-async def find(store: SqliteStore, key: AnyKey) -> Record | None:
-    return (await store.load([key]))[key]
 
 
 async def spend(store: SqliteStore, tokens: int, name: str) -> Records:

@@ -18,15 +18,12 @@ from shared.adapters.sql.migrate import HEAD, migrate_sqlite
 from shared.adapters.sql.sqlite import SqliteStore
 from shared.adapters.sql.writer import DIALECT
 from shared.domain.changes import (
-    AnyKey,
-    Create,
-    Record,
     job_key,
 )
 from shared.domain.ids import AccountId, JobId
 from shared.domain.job import UNFINISHED, Kind, Status
 from shared.ports.store import JobFilter
-from tests.support import ADA, NOON, a_job
+from tests.support import ADA, NOON, a_job, find, given
 
 
 @pytest.fixture
@@ -38,14 +35,6 @@ def path(tmp_path: Path) -> Path:
 async def store(path: Path) -> AsyncIterator[SqliteStore]:
     async with SqliteStore.open(path) as store:
         yield store
-
-
-async def given(store: SqliteStore, *records: Record) -> None:
-    await store.change([], lambda _: [Create(record) for record in records])
-
-
-async def find(store: SqliteStore, key: AnyKey) -> Record | None:
-    return (await store.load([key]))[key]
 
 
 # --- query plans

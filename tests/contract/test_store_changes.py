@@ -13,7 +13,6 @@ from shared.domain.changes import (
     Decide,
     Delete,
     Put,
-    Record,
     Records,
     Write,
     account_key,
@@ -22,31 +21,12 @@ from shared.domain.changes import (
 )
 from shared.domain.errors import BrokenInvariant, Conflict, InsufficientTokens, NotFound
 from shared.domain.ids import AccountId, EntryId
-from shared.domain.ledger import Entry, Reason, posted
+from shared.domain.ledger import posted
 from shared.ports.store import Store
-from tests.support import ADA, BOB, NOON, a_job, an_account
+from tests.support import ADA, BOB, a_job, an_account, an_entry, find, given
 
 HERS = account_key(AccountId(ADA))
 HIS = account_key(AccountId(BOB))
-
-
-def an_entry(id_: str, *, account: str = ADA, tokens: int = -1, **fields_: Any) -> Entry:
-    entry = Entry(
-        id=EntryId(id_),
-        account_id=AccountId(account),
-        tokens=tokens,
-        reason=Reason.DEBIT,
-        created_at=NOON,
-    )
-    return replace(entry, **fields_)
-
-
-async def given(store: Store, *records: Record) -> None:
-    await store.change([], lambda _: [Create(record) for record in records])
-
-
-async def find(store: Store, key: AnyKey) -> Record | None:
-    return (await store.load([key]))[key]
 
 
 def debiting(name: str) -> Decide:

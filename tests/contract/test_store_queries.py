@@ -9,22 +9,18 @@ from typing import Any, TypeVar
 
 import pytest
 
-from shared.domain.changes import Create, Put, Record, job_key
+from shared.domain.changes import Put, job_key
 from shared.domain.errors import BadCursor
 from shared.domain.ids import AccountId, EntryId, JobId, UserId
 from shared.domain.job import UNFINISHED, Job, Kind, Status
 from shared.domain.keys import ApiKey
 from shared.domain.ledger import Entry, Reason
 from shared.ports.store import Balance, JobFilter, Page, Store, Tally
-from tests.support import ADA, BOB, NOON, a_job, an_account
+from tests.support import ADA, BOB, NOON, a_job, an_account, given
 
 T = TypeVar("T")
 TEAM = AccountId("team")
 SECOND = timedelta(seconds=1)
-
-
-async def given(store: Store, *records: Record) -> None:
-    await store.change([], lambda _: [Create(record) for record in records])
 
 
 def standing(number: int, status: Status = Status.QUEUED, **fields: Any) -> Job:

@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 
 from shared.domain.changes import (
-    AnyKey,
-    Create,
     Put,
     Record,
     account_key,
@@ -19,29 +17,9 @@ from shared.domain.changes import (
 from shared.domain.ids import AccountId, ClaimToken, EntryId, JobId, RequestId, UserId
 from shared.domain.job import Job, JobError, Kind, Lease, Media, Purchase, Status
 from shared.domain.keys import ApiKey
-from shared.domain.ledger import Account, Entry, Reason
+from shared.domain.ledger import Account
 from shared.ports.store import Store
-from tests.support import ADA, BOB, NOON, an_account
-
-
-def an_entry(id_: str, *, account: str = ADA, tokens: int = -1, **fields_: Any) -> Entry:
-    entry = Entry(
-        id=EntryId(id_),
-        account_id=AccountId(account),
-        tokens=tokens,
-        reason=Reason.DEBIT,
-        created_at=NOON,
-    )
-    return replace(entry, **fields_)
-
-
-async def given(store: Store, *records: Record) -> None:
-    await store.change([], lambda _: [Create(record) for record in records])
-
-
-async def find(store: Store, key: AnyKey) -> Record | None:
-    return (await store.load([key]))[key]
-
+from tests.support import ADA, BOB, NOON, an_account, an_entry, find, given
 
 ODD = datetime(2026, 3, 29, 1, 59, 59, 999999, tzinfo=UTC)
 ELSEWHERE = datetime(2026, 3, 29, 1, 0, 0, 1, tzinfo=timezone(timedelta(hours=5, minutes=45)))

@@ -6,17 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from shared.domain.changes import Create, Delete, Put, job_key
+from shared.domain.changes import Delete, Put, job_key
 from shared.domain.ids import JobId
 from shared.domain.job import Job
 from shared.ports.store import Interest, Store
-from tests.support import ADA, BOB, a_job
+from tests.support import ADA, BOB, a_job, given
 
 MINE = Interest(jobs=frozenset({a_job(1).id}))
-
-
-async def given(store: Store, *jobs: Job) -> None:
-    await store.change([], lambda _: [Create(job) for job in jobs])
 
 
 async def progress(store: Store, number: int, progress: int) -> None:
