@@ -1,5 +1,6 @@
 """What both services do with every request, as plain ASGI: request id, limits, headers."""
 
+import asyncio
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -51,22 +52,31 @@ def _asked_for(scope: Scope) -> str | None:
 
 
 class BodyLimit:
-    """Refuses bodies over the limit, said or unsaid, before they are in memory."""
+    """Refuses bodies that are too large, said or unsaid, or too slow, before they are in memory."""
 
-    def __init__(self, app: App, *, max_bytes: int) -> None:
+    def __init__(self, app: App, *, max_bytes: int, max_seconds: float = 20) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._max_seconds = max_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        received = 0
+        received, is_complete = 0, False
+        end = asyncio.get_running_loop().time() + self._max_seconds
 
         async def counted() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, is_complete
+            if is_complete:
+                return await receive()  # now it only tells that the client has gone, whenever that is
+            try:
+                async with asyncio.timeout_at(end):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, "the request's body did not arrive in time") from None
             received += len(message.get("body", b""))
+            is_complete = not message.get("more_body", False)
             if received > self._max_bytes:
                 raise HTTPException(413, f"a request's body may have {self._max_bytes} bytes at most")
             return message

@@ -22,6 +22,7 @@ from shared.settings import BadSettings, Settings, load_settings, port_to_listen
 EXIT_BAD_START: Final = 2
 DRAIN_SECONDS: Final = 7
 """Requests under way get this long after SIGTERM; Cloud Run kills the process after 10."""
+BACKLOG: Final = 2048
 PARENT_PIPE: Final = "MEDIAFORGE_PARENT_PIPE"
 """The descriptor of a pipe that closes when the process that started us is gone, however it went."""
 
@@ -95,6 +96,7 @@ def listener_on(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(BACKLOG)  # now: only then a second process that wants the port is told
     except OSError as error:
         listener.close()
         raise BadSettings(f"cannot listen on {host}:{port}: {error.strerror}") from error

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from shared.domain.job import Job, Media
+from shared.domain.job import Job, Media, Status
 
 MediaUrl = Callable[[str], str]
 """From a media key to where it can be fetched."""
@@ -65,10 +65,10 @@ def billing_document(job: Job) -> dict[str, Any]:
     charged = job.cost - job.refunded if job.is_finished else 0
     if not job.is_finished:
         state = "held"
-    elif job.refunded == 0:
-        state = "charged"
+    elif job.status in (Status.FAILED, Status.CANCELLED):
+        state = "refunded"
     else:
-        state = "refunded" if charged == 0 else "partly_refunded"
+        state = "partly_refunded" if job.refunded else "charged"
     return {"cost": job.cost, "charged": charged, "refunded": job.refunded, "state": state}
 
 

@@ -8,12 +8,26 @@ import os
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX: Final = "MEDIAFORGE_"
 CLIENT_VARIABLES: Final = frozenset({"URL", "TOKEN", "PARENT_PIPE"})
 """Not settings: read by the command line's client, or set by `mediaforge up` for its children."""
+
+
+CLOUD_VARIABLES: Final = frozenset(
+    {
+        "GEMINI_API_KEY",
+        "OPENAI_API_KEY",
+        "PUSH_AUDIENCE",
+        "PUSH_SERVICE_ACCOUNT",
+        "S3_ACCESS_KEY_ID",
+        "S3_ENDPOINT",
+        "S3_SECRET_ACCESS_KEY",
+    }
+)
+"""Of deployments in the cloud; nothing on one machine reads them."""
 
 
 class BadSettings(Exception):
@@ -68,6 +82,10 @@ class Settings(BaseSettings):
     """The largest `metadata` of a job, as JSON."""
     max_requests: int = Field(default=1_000, ge=1)
     """Requests that the gateway answers at once; more get 503."""
+    max_waits: int = Field(default=500, ge=0)
+    """Requests with `Prefer: wait` that are kept waiting at once; more are answered without waiting."""
+    max_body_seconds: float = Field(default=20, gt=0, le=600)
+    """How long a request's body may take to arrive."""
     worker_concurrency: int = Field(default=128, ge=1)
     """Jobs in work at once in one worker process; more get 503."""
     queue_in_flight: int = Field(default=32, ge=1)
@@ -97,6 +115,13 @@ class Settings(BaseSettings):
     """By default JSON in production and readable lines elsewhere."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least that is logged."""
+
+    @field_validator("public_url", "media_public_url", "worker_url")
+    @classmethod
+    def _is_an_address(cls, url: str) -> str:
+        if url and not url.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return url
 
     @model_validator(mode="after")
     def _dev_tokens_stay_local(self) -> Self:
@@ -180,7 +205,7 @@ def port_to_listen_on(configured: int) -> int:
 def _refuse_unknown(name: str) -> None:
     known = {field.upper() for field in Settings.model_fields} | CLIENT_VARIABLES
     short = name.removeprefix(PREFIX)
-    if short == name or short in known:
+    if short == name or short in known or short in CLOUD_VARIABLES:
         return
     close = difflib.get_close_matches(short, known, n=1)
     raise BadSettings(f"{name} is not a setting" + (f"; did you mean {PREFIX}{close[0]}?" if close else ""))

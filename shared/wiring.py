@@ -79,6 +79,9 @@ async def open_operations(settings: Settings) -> AsyncIterator[App]:
     """What operators' commands need: the store, and no worker to send anything to. Raises `BadSettings`."""
     from shared.adapters.queues.none import NoQueue
 
+    path = sqlite_path(settings)
+    if path is not None and not path.exists():
+        raise BadSettings(f"there is no store at {path}; is MEDIAFORGE_HOME or MEDIAFORGE_STORE right?")
     async with open_store(settings) as store:
         yield App(
             store=store,

@@ -208,7 +208,7 @@ class World:
         order_of = image_order if kind == Kind.IMAGE else video_order
         asked = {"prompt": "a fox", "seed": 7} | {k: v for k, v in wanted.items() if k not in _SUBMISSION}
         submission = Submission(
-            order=order_of(self.app.catalogue, **asked),  # type: ignore[arg-type]
+            order=lambda: order_of(self.app.catalogue, **asked),  # type: ignore[arg-type]
             user_id=user,
             request_hash=fingerprint(kind, asked),
             idempotency_key=key,
@@ -285,7 +285,7 @@ def a_job(number: int = 1, *, user: UserId = ADA, at: datetime = NOON, **fields:
 def another_worker(world: World, *, seed: str = "another", **parts: object) -> World:
     """A second process over the same queue and media; `parts` of its app may differ."""
     app: WorkerApp = replace(world.app, noise=Dice(seed), stopping=asyncio.Event(), **parts)  # type: ignore[arg-type]
-    generator = app.generators["local"]
+    generator = app.generators.get("local", world.generator)
     assert isinstance(generator, ScriptedGenerator)
     assert isinstance(app.clock, ManualClock)
     return World(

@@ -3,7 +3,9 @@
 All of them are coroutines: FastAPI sends plain functions to a thread, at a cost of 0.1 ms each.
 """
 
+import asyncio
 import re
+from dataclasses import dataclass
 from typing import Annotated, Final, cast
 
 from fastapi import Depends, Header, Query, Request
@@ -88,7 +90,19 @@ async def wait_seconds(
     return min(int(match[1]), MAX_WAIT_SECONDS) if match else 0
 
 
-WaitSeconds = Annotated[int, Depends(wait_seconds)]
+@dataclass(frozen=True)
+class Patience:
+    """How long the client wants to wait, and the places that there are for those who do."""
+
+    seconds: int
+    places: asyncio.Semaphore
+
+
+async def patience(request: Request, seconds: Annotated[int, Depends(wait_seconds)]) -> Patience:
+    return Patience(seconds, cast("asyncio.Semaphore", request.app.state.waits))
+
+
+Wait = Annotated[Patience, Depends(patience)]
 
 
 async def request_id(request: Request) -> RequestId:

@@ -1,5 +1,6 @@
 """The gateway: authenticate, validate, call one use case, render."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -64,13 +65,14 @@ def create_app(gateway: Gateway) -> FastAPI:
         responses=_ERRORS,
     )
     app.state.gateway = gateway
+    app.state.waits = asyncio.Semaphore(settings.max_waits)
     for module in (generate, jobs, public, ledger, admin, health):
         app.include_router(module.router)
     app.router.default = _Console(directory=CONSOLE, html=True)
     render_errors_of(app)
 
     # The last one added is the outermost.
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, max_seconds=settings.max_body_seconds)
     app.add_middleware(Capacity, at_once=settings.max_requests)
     app.add_middleware(
         CORSMiddleware,
@@ -87,4 +89,4 @@ def create_app(gateway: Gateway) -> FastAPI:
 @asynccontextmanager
 async def open_service(settings: Settings) -> AsyncIterator[Service]:
     async with open_gateway(settings) as gateway:
-        yield Service(create_app(gateway))
+        yield Service(create_app(gateway), on_stop=gateway.app.stopping.set)

@@ -10,11 +10,16 @@ from shared.wiring import Gateway
 _SEED_BYTES = 4
 
 
-def order_of(gateway: Gateway, body: ImageBody | VideoBody) -> Order:
-    """Raises `InvalidRequest` for what the catalogue or the settings do not allow."""
+def drawn_seed(gateway: Gateway) -> int:
+    """For a body that names none."""
+    return int.from_bytes(gateway.app.noise(_SEED_BYTES), "big") >> 1
+
+
+def order_of(gateway: Gateway, body: ImageBody | VideoBody, seed: int) -> Order:
+    """Pure. Raises `InvalidRequest` for what the catalogue or the settings do not allow."""
     _require_within_limits(gateway, body)
     catalogue = gateway.app.catalogue
-    seed = body.seed if body.seed is not None else int.from_bytes(gateway.app.noise(_SEED_BYTES), "big") >> 1
+    seed = body.seed if body.seed is not None else seed
     if isinstance(body, VideoBody):
         return video_order(
             catalogue,

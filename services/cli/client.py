@@ -1,12 +1,15 @@
 """The gateway, as the command line calls it."""
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import httpx
 
-from services.cli.failing import CannotLook
+from services.cli.failing import CannotLook, NoAnswer
+
+RESTART_SECONDS: Final = 30
 
 
 class GatewayClient:
@@ -19,7 +22,9 @@ class GatewayClient:
     @contextmanager
     def open(cls, url: str, token: str) -> Iterator["GatewayClient"]:
         headers = {"Authorization": f"Bearer {token}"}
-        with httpx.Client(base_url=url, headers=headers, timeout=30) as http:
+        # No proxy stands between this machine and itself, whatever the environment says.
+        is_remote = httpx.URL(url).host not in ("127.0.0.1", "localhost", "::1")
+        with httpx.Client(base_url=url, headers=headers, timeout=30, trust_env=is_remote) as http:
             yield cls(http)
 
     def submit(self, body: Mapping[str, Any], *, key: str) -> dict[str, Any]:
@@ -27,6 +32,15 @@ class GatewayClient:
 
     def job(self, job_id: str) -> dict[str, Any]:
         return self._json("GET", f"/v1/jobs/{job_id}")
+
+    def job_in_the_end(self, job_id: str) -> dict[str, Any]:
+        """As `job`, but a gateway that is being restarted is asked again for a while."""
+        for _ in range(RESTART_SECONDS):
+            try:
+                return self.job(job_id)
+            except NoAnswer:
+                time.sleep(1)
+        return self.job(job_id)
 
     def jobs(self, **wanted: str | int | None) -> list[dict[str, Any]]:
         chosen = {name: value for name, value in wanted.items() if value is not None}
@@ -37,7 +51,8 @@ class GatewayClient:
         return self._json("GET", "/v1/balance")
 
     def download(self, url: str) -> Iterator[bytes]:
-        with _told_apart(), self._http.stream("GET", url) as answer:
+        """Without our token: media may be kept by somebody else."""
+        with _told_apart(), httpx.stream("GET", url, timeout=60, trust_env=self._http.trust_env) as answer:
             answer.raise_for_status()
             yield from answer.iter_bytes()
 
@@ -55,9 +70,9 @@ def _told_apart() -> Iterator[None]:
     try:
         yield
     except httpx.ConnectError as error:
-        raise CannotLook(f"no gateway answers at {_origin(error.request.url)}; is it running?") from error
+        raise NoAnswer(f"no gateway answers at {_origin(error.request.url)}; is it running?") from error
     except httpx.HTTPError as error:
-        raise CannotLook(f"the gateway did not answer: {error}") from error
+        raise NoAnswer(f"the gateway did not answer: {error}") from error
 
 
 def _origin(url: httpx.URL) -> str:

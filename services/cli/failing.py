@@ -22,6 +22,10 @@ class CannotLook(Exception):
     """The command could not be carried out; the message says why."""
 
 
+class NoAnswer(CannotLook):
+    """Nobody answered; that may change."""
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     try:

@@ -111,7 +111,7 @@ def _followed(client: GatewayClient, job: dict[str, Any]) -> dict[str, Any]:
             task = bar.add_task(job["status"], total=100)
             while job["status"] in _UNFINISHED:
                 time.sleep(POLL_SECONDS)
-                job = client.job(job["id"])
+                job = client.job_in_the_end(job["id"])
                 bar.update(task, description=job["status"], completed=job["progress"])
     except KeyboardInterrupt:
         out.print(f"{job['id']} goes on; see it with `mediaforge jobs`", highlight=False)

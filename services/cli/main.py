@@ -2,7 +2,7 @@
 
 import typer
 
-from services.cli import generate, operate, running
+from services.cli import backup, generate, operate, running
 
 app = typer.Typer(
     help="The backend for apps that sell generated images and video.",
@@ -17,7 +17,8 @@ app.command("jobs")(generate.jobs)
 app.command("grant")(operate.grant)
 app.command("audit")(operate.audit)
 app.command("sweep")(operate.sweep)
-app.command("backup")(operate.backup)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.add_typer(operate.keys, name="keys", help="API keys: create, list, revoke.")
 
 

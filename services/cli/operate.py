@@ -1,9 +1,7 @@
-"""What operators do: tokens, audit, sweep, backup, API keys. All but `sweep` work on the store itself."""
+"""What operators do: tokens, audit, sweep, API keys. All but `sweep` work on the store itself."""
 
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Annotated, Final
 
 import httpx
@@ -19,7 +17,7 @@ from shared.usecases import accounts
 from shared.usecases import audit as auditing
 from shared.usecases import keys as api_keys
 from shared.usecases.app import App
-from shared.wiring import open_operations, sqlite_path, worker_secret
+from shared.wiring import open_operations, worker_secret
 
 out = Console(highlight=False)
 keys = typer.Typer(no_args_is_help=True)
@@ -83,29 +81,6 @@ def sweep() -> None:
         except httpx.HTTPError as error:
             raise CannotLook(f"the worker at {settings.push_url} did not sweep: {error}") from error
         out.print(f"{answer.json()['jobs']} jobs looked after")
-
-
-def backup(
-    folder: Annotated[Path, typer.Argument(help="A new folder for the copy.")],
-) -> None:
-    """Copy the SQLite store and the local media while everything runs; the copy is consistent."""
-    from shared.adapters.sql.sqlite import back_up
-
-    with one_line_errors():
-        settings = load_settings()
-        source = sqlite_path(settings)
-        if source is None or not source.exists():
-            raise CannotLook(f"there is no SQLite store at {settings.store_url}")
-        try:
-            folder.mkdir(parents=True)
-            back_up(source, folder / "mediaforge.db")
-            # After the store: every media object that it names was complete before it was named.
-            media = Path(settings.media_url.removeprefix("file://"))
-            if media.is_dir():
-                shutil.copytree(media, folder / "media", ignore=shutil.ignore_patterns(".*"))
-        except (OSError, shutil.Error) as error:
-            raise CannotLook(f"cannot make the copy: {error}") from error
-        out.print(f"saved {folder / 'mediaforge.db'} and its media", soft_wrap=True)
 
 
 @keys.command("create")

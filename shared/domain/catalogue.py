@@ -1,13 +1,16 @@
 """What can be asked for and what it costs: the shape and the rules; the figures come from a file."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from typing import assert_never
+from typing import Final, assert_never
 
 from shared.domain.errors import InvalidRequest
 from shared.domain.job import Kind
+
+LONGEST_START_SECONDS: Final = 420
+"""A start must fit into a step, and a step into a push delivery."""
 
 
 class Per(StrEnum):
@@ -32,6 +35,23 @@ class Model:
     seconds: tuple[int, ...] = ()
     """Lengths that can be asked for, the first is the default."""
     retires_on: str | None = None
+
+    def problems(self) -> Iterator[str]:
+        if self.tokens < 0:
+            yield ".tokens must not be negative"
+        if not 1 <= self.start_timeout_seconds <= LONGEST_START_SECONDS:
+            yield f".start_timeout_seconds must be 1 to {LONGEST_START_SECONDS}"
+        if self.max_count < 1:
+            yield ".max_count must be positive"
+        if not self.sizes:
+            yield ".sizes is empty"
+        for size in self.sizes.values():
+            if not _is_size(size):
+                yield f".sizes: {size} is not WIDTHxHEIGHT"
+        if any(seconds < 1 for seconds in self.seconds):
+            yield ".seconds must be positive"
+        if self.per is Per.SECOND and not self.seconds:
+            yield " is charged per second and lists no seconds"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,19 +105,7 @@ class Catalogue:
             if rules.deadline_seconds <= 0:
                 found.append(f"kinds.{kind}.deadline_seconds must be positive")
         for name, model in self.models.items():
-            if model.tokens < 0:
-                found.append(f"models.{name}.tokens must not be negative")
-            if model.start_timeout_seconds <= 0:
-                found.append(f"models.{name}.start_timeout_seconds must be positive")
-            if not model.sizes:
-                found.append(f"models.{name}.sizes is empty")
-            found += [
-                f"models.{name}.sizes: {size} is not WIDTHxHEIGHT"
-                for size in model.sizes.values()
-                if not _is_size(size)
-            ]
-            if model.per is Per.SECOND and not model.seconds:
-                found.append(f"models.{name} is charged per second and lists no seconds")
+            found += [f"models.{name}{problem}" for problem in model.problems()]
         return found
 
 

@@ -87,6 +87,9 @@ class Purchase:
     model: str
     repeatable: bool
     intended_at: datetime
+    generator: str = ""
+    """Who was asked, and by which name of the model: an operation outlives its place in the catalogue."""
+    provider_model: str = ""
     reference: str | None = None
     """The provider's name of the long operation; never started again once it is saved."""
 

@@ -24,6 +24,8 @@ class App:
     clock: Clock
     noise: Noise
     signup_tokens: int = 0
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the process has been asked to end: nothing new is bought, and nobody is kept waiting."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +35,6 @@ class WorkerApp(App):
     media: MediaStore
     inspector: Inspector
     generators: Mapping[str, Generator]
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the process has been asked to end: let go of jobs rather than start anything."""
     stop_grace_seconds: float = 4
     """How long a step that is under way may still take then."""
 

@@ -47,16 +47,17 @@ async def sweep_for(app: WorkerApp, work: Work, seconds: float) -> int:
     """Sweep, sleep until the next job is due, sweep again; returns early when none will be due in time."""
     end = app.clock.now() + timedelta(seconds=seconds)
     done = 0
-    while True:
+    while not app.stopping.is_set():  # what this process just parked is for another one to take up
         done += await sweep(app, work)
         wake_at = await app.store.next_wake()
-        if wake_at is None or wake_at > end or app.stopping.is_set():
-            return done
+        if wake_at is None or wake_at > end:
+            break
         now = app.clock.now()
         nap = min(max(wake_at - now, SHORTEST_NAP), LONGEST_NAP)
         if now + nap > end:
-            return done
+            break
         await app.clock.sleep(nap.total_seconds())
+    return done
 
 
 def _report_failures(jobs: Sequence[Job], looks: Sequence[Job | BaseException | None]) -> bool:

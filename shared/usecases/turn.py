@@ -1,9 +1,9 @@
 """A worker's turn at a job: the claim it holds, and what it may write while nobody else has claimed."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -16,6 +16,8 @@ from shared.usecases.app import WorkerApp
 
 PROGRESS_INTERVAL: Final = timedelta(seconds=1)
 """Stores sustain about one write a second on one document."""
+
+INSIST_EVERY: Final = timedelta(seconds=0.5)
 
 _log = structlog.get_logger(__name__)
 
@@ -51,17 +53,37 @@ class Turn:
         )
 
     async def report(self, progress: int) -> None:
-        """Renew if there is progress to tell and the last write is a while ago."""
+        """Tell the progress if the last write is a while ago; not worth failing for."""
         if progress > self.job.progress and self.app.clock.now() - self._written_at >= PROGRESS_INTERVAL:
-            await self.renew(progress)
+            try:
+                await self.renew(progress)
+            except StoreUnavailable as error:
+                _log.warning("job.progress_untold", job_id=self.job.id, error=error.message)
 
     async def intend(self, purchase: Purchase) -> None:
         """Note that a paid call is about to start; raises `LeaseLost`, and then it must not start."""
         await self._write(lambda job, now: intended(job, purchase, now=now, lease=self._lease))
 
     async def save_reference(self, reference: str) -> None:
-        """From now on the operation is resumed, never started again."""
-        await self._write(lambda job, now: referenced(job, reference, now=now, lease=self._lease))
+        """From now on the operation is resumed, never started again.
+
+        Insists: a reference that is lost is a paid result that is lost. A cancelled step still saves
+        it, and a store that does not answer is asked until the lease ends.
+        """
+        await uninterrupted(self._insist_on(reference))
+
+    async def _insist_on(self, reference: str) -> None:
+        assert self.job.lease is not None
+        end = self.job.lease.until
+        while True:
+            try:
+                await self._write(lambda job, now: referenced(job, reference, now=now, lease=self._lease))
+                return  # noqa: TRY300
+            except StoreUnavailable as error:
+                if self.app.clock.now() + INSIST_EVERY >= end:
+                    raise
+                _log.warning("job.reference_unsaved", job_id=self.job.id, error=error.message)
+            await self.app.clock.sleep(INSIST_EVERY.total_seconds())
 
     async def took_nothing(self) -> None:
         """The provider refused: the job is not bought after all."""
@@ -107,3 +129,16 @@ class Turn:
                 raise LeaseLost
             self.job = standing
             self._written_at = now
+
+
+async def uninterrupted(work: Coroutine[Any, Any, None]) -> None:
+    """Run `work` to its end, then pass on a cancellation that arrived meanwhile."""
+    task, is_cancelled = asyncio.create_task(work), False
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            is_cancelled = True
+    task.result()
+    if is_cancelled:
+        raise asyncio.CancelledError

@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
@@ -103,15 +104,64 @@ def test_a_backup_made_while_it_runs_is_a_whole_machine_of_its_own(running: Mach
     made = running.command("backup", str(tmp_path / "copy"))
     assert made.returncode == 0, made.stderr
 
-    with a_machine(tmp_path / "other") as restored:
-        (restored.home / "state").mkdir()
-        for part in (tmp_path / "copy").iterdir():
-            part.rename(restored.home / "state" / part.name)
-        assert restored.command("audit").returncode == 0
-        restored.start()
-        with restored.client("edda") as client:
+    with a_machine(tmp_path / "other") as other:
+        assert other.command("restore", str(tmp_path / "copy")).returncode == 0
+        assert other.command("audit").returncode == 0
+        other.start()
+        refused = other.command("restore", str(tmp_path / "copy"))
+        with other.client("edda") as client:
             again = client.get(f"/v1/jobs/{job['id']}").json()
             assert client.get(again["media"][0]["url"]).is_success
+    assert refused.returncode == 2
+    assert "cannot listen on" in refused.stderr
+
+
+def test_a_restore_after_a_crash_is_not_undone_by_the_log_of_the_store_that_crashed(quick: Machine) -> None:
+    quick.start()
+    with quick.client() as client:
+        client.post("/v1/generate", json={"kind": "image", "prompt": "kept"})
+        everything_ended(client, 1, within_seconds=30)
+        assert quick.command("backup", str(quick.home / "copy")).returncode == 0
+        for number in range(20):
+            client.post("/v1/generate", json={"kind": "image", "prompt": f"gore {number}"})
+    quick.kill()
+    assert (quick.home / "state" / "mediaforge.db-wal").stat().st_size > 0
+    restored = quick.command("restore", str(quick.home / "copy"))
+    audit = quick.command("audit")
+
+    assert restored.returncode == 0, restored.stderr
+    assert audit.returncode == 0
+    assert "1 jobs (1 draft)" in audit.stdout
+
+
+def test_commands_on_the_books_never_make_a_store(tmp_path: Path) -> None:
+    with a_machine(tmp_path / "nowhere") as nowhere:
+        for command in (["audit"], ["grant", "ada", "5"], ["keys", "create", "ada"]):
+            ended = nowhere.command(*command)
+            assert ended.returncode == 2
+            assert "there is no store at" in ended.stderr
+        assert not (nowhere.home / "state").exists()
+
+
+def test_a_gateway_that_ends_tells_those_who_wait_where_their_job_is(quick: Machine) -> None:
+    """A 500 would make them submit, and pay, again."""
+    quick.more["MEDIAFORGE_LOCAL_LATENCY_SECONDS"] = "30"
+    quick.start()
+    with ThreadPoolExecutor(1) as thread, quick.client() as client:
+        waiting = thread.submit(
+            client.post,
+            "/v1/generate",
+            json={"kind": "image", "prompt": "a fox"},
+            headers={"Prefer": "wait=60"},
+        )
+        while not quick.started_operations("image"):
+            wait_a_moment()
+        assert quick.stop() == 0
+        answer = waiting.result()
+
+    assert answer.status_code == 202
+    assert answer.json()["status"] in ("queued", "processing")
+    assert answer.headers["location"].endswith(answer.json()["id"])
 
 
 def test_the_audit_finds_a_balance_that_somebody_changed_by_hand(running: Machine, tmp_path: Path) -> None:

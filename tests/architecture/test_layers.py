@@ -39,7 +39,7 @@ WIRE_FORMATS: Final = frozenset({"shared.envelope", "shared.documents"})
 
 KNOW_ADAPTERS: Final = {
     "shared.wiring": "it is the one module that knows both ports and adapters",
-    "services.cli.operate": "a backup is a copy of one adapter's file",
+    "services.cli.backup": "a backup is a copy of one adapter's file",
 }
 
 

@@ -142,7 +142,7 @@ class UseCases(RuleBasedStateMachine):
         for _ in range(times):
             wish = self._wish(user, account or AccountId(user), ware, key, body=f"{ware} {prompt}")
             submission = Submission(
-                order=order,
+                order=lambda: order,
                 user_id=user,
                 account_id=account,
                 idempotency_key=key,

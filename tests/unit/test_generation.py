@@ -11,7 +11,8 @@ import pytest
 
 from shared.catalogue import load_catalogue
 from shared.domain.catalogue import Catalogue
-from shared.domain.job import Job, Kind, Purchase, Status
+from shared.domain.errors import StoreUnavailable
+from shared.domain.job import UNFINISHED, Job, Kind, Purchase, Status
 from shared.ports.generator import (
     Artifact,
     Busy,
@@ -30,7 +31,7 @@ from shared.ports.generator import (
 from shared.ports.media import Inspection, UnreadableMedia
 from shared.ports.store import Interest
 from shared.usecases.handlers import all_handlers, generation
-from shared.usecases.settle import cancel
+from shared.usecases.settle import cancel, settle_if_forced
 from tests.support import (
     ADA,
     NOON,
@@ -43,6 +44,7 @@ from tests.support import (
     UnsteadyStore,
     World,
     another_worker,
+    down,
     film,
     make_world,
     picture,
@@ -119,7 +121,13 @@ async def test_the_claim_of_an_image_saves_the_intent_and_that_of_a_video_does_n
         world.generator.starts = [lambda order: Made(items=[Artifact(type="video/mp4", content=b"film")])]
         await world.deliver(job)
     assert seen == {
-        Kind.IMAGE: Purchase(model="local-image", repeatable=True, intended_at=NOON),
+        Kind.IMAGE: Purchase(
+            model="local-image",
+            repeatable=True,
+            intended_at=NOON,
+            generator="local",
+            provider_model="local-image",
+        ),
         Kind.VIDEO: None,
     }
 
@@ -165,14 +173,20 @@ async def test_an_unreadable_image_counts_as_one_that_was_not_delivered() -> Non
     assert (job.status, job.refunded, len(job.media)) == (Status.DRAFT, 1, 1)
 
 
-@pytest.mark.parametrize("item", [Withheld(reason="policy"), Artifact(type="image/png", content=NOISE)])
+@pytest.mark.parametrize(
+    ("item", "code"),
+    [
+        (Withheld(reason="policy"), "content_rejected"),
+        (Artifact(type="image/png", content=NOISE), "provider_failed"),
+    ],
+)
 async def test_when_nothing_usable_was_delivered_the_job_fails_and_is_refunded(
-    item: Artifact | Withheld,
+    item: Artifact | Withheld, code: str
 ) -> None:
     world = another_worker(make_world(), inspector=HalfBlind())
     world.generator.starts = [lambda order: Made(items=[item])]
     job = await made(world)
-    assert (job.status, error_of(job), job.refunded) == (Status.FAILED, "provider_failed", 1)
+    assert (job.status, error_of(job), job.refunded) == (Status.FAILED, code, 1)
     assert world.media.objects == {}
 
 
@@ -340,19 +354,126 @@ async def test_no_other_model_is_tried_when_the_first_may_have_taken_the_order(e
 
 
 @pytest.mark.parametrize(
-    ("last", "status", "code"),
+    ("first", "last", "status", "code", "attempts"),
     [
-        (Busy("full"), Status.QUEUED, None),
-        (Down("x"), Status.QUEUED, None),
-        (Retired("x"), Status.FAILED, "model_retired"),
+        (Busy("full"), Busy("full"), Status.QUEUED, None, 0),
+        (Busy("full"), Down("x"), Status.QUEUED, None, 0),
+        (Down("x"), Busy("full"), Status.QUEUED, None, 0),
+        (Busy("full"), Retired("x"), Status.QUEUED, None, 0),
+        (Retired("x"), Down("x"), Status.QUEUED, None, 1),
+        (Down("x"), Retired("x"), Status.QUEUED, None, 1),
+        (Retired("x"), Retired("x"), Status.FAILED, "model_retired", 0),
     ],
 )
-async def test_when_nobody_took_it_the_last_refusal_decides(
-    last: GeneratorError, status: Status, code: str | None
+async def test_when_nobody_took_it_the_most_hopeful_refusal_decides(
+    first: GeneratorError, last: GeneratorError, status: Status, code: str | None, attempts: int
 ) -> None:
-    world, _ = with_a_spare(raising(Busy("full")), spare=raising(last))
+    world, _ = with_a_spare(raising(first), spare=raising(last))
     job = await made(world)
-    assert (job.status, error_of(job), job.attempts) == (status, code, int(isinstance(last, Down)))
+    assert (job.status, error_of(job), job.attempts) == (status, code, attempts)
+
+
+async def test_a_process_that_wants_to_end_buys_nothing_any_more() -> None:
+    world = make_world()
+    world.app.stopping.set()
+    for kind in (Kind.IMAGE, Kind.VIDEO):
+        job = await world.deliver(await world.submit(kind=kind))
+        assert (job.status in UNFINISHED, job.attempts, job.lease) == (True, 0, None)
+    assert world.generator.started == []
+
+
+async def test_a_reference_is_saved_even_if_the_store_blinks_or_the_step_is_cancelled() -> None:
+    """What a provider took is paid for; without its reference nobody would ever fetch the result."""
+    store = UnsteadyStore()
+    world = make_world(store=store)
+    world.generator.starts = [lambda order: Running(reference="op", poll_after=timedelta(hours=1))]
+    job = await world.submit(kind=Kind.VIDEO)
+    store.interludes = [None, None, down, down, down]  # after the claim and the intent
+    working = asyncio.create_task(world.work.process(job.id))
+    await until(lambda: not store.interludes[3:])
+    world.app.stopping.set()
+    await while_time_passes(world.clock, asyncio.wait_for(working, None), step=0.5)
+    parked = await world.job(job)
+    assert parked.purchase is not None
+    assert (parked.purchase.reference, parked.lease) == ("op", None)
+
+
+async def test_an_operation_whose_job_was_taken_away_meanwhile_is_cancelled_at_the_provider() -> None:
+    store = UnsteadyStore()
+    world = make_world(store=store)
+    world.generator.starts = [lambda order: Running(reference="op")]
+    job = await world.submit(kind=Kind.VIDEO)
+
+    async def settle() -> None:
+        world.clock.advance(hours=2)
+        await settle_if_forced(world.app, job)
+
+    store.interludes = [None, None, settle]  # between the start and its reference
+    ended = await world.deliver(job)
+    assert (ended.status, error_of(ended)) == (Status.FAILED, "timed_out")
+    assert world.generator.cancelled == ["op"]
+
+
+async def test_a_provider_that_cannot_cancel_what_nobody_wants_is_left_alone() -> None:
+    store = UnsteadyStore()
+    world = make_world(store=store)
+    world.app.generators["local"].cancel = refuses_to_cancel  # type: ignore[method-assign]
+    world.generator.starts = [lambda order: Running(reference="op")]
+    job = await world.submit(kind=Kind.VIDEO)
+
+    async def settle() -> None:
+        world.clock.advance(hours=2)
+        await settle_if_forced(world.app, job)
+
+    store.interludes = [None, None, settle]
+    assert (await world.deliver(job)).status is Status.FAILED
+
+
+async def refuses_to_cancel(order: Order, reference: str) -> None:
+    raise Down("cannot be cancelled")
+
+
+async def test_a_reference_that_cannot_be_saved_before_the_lease_ends_refuses_the_message() -> None:
+    store = UnsteadyStore()
+    world = make_world(store=store)
+    world.generator.starts = [lambda order: Running(reference="op")]
+    job = await world.submit(kind=Kind.VIDEO)
+    store.interludes = [None, None, *[down] * 200]
+    with pytest.raises(StoreUnavailable):
+        await while_time_passes(world.clock, world.work.process(job.id), step=0.5)
+    store.interludes = []
+    world.clock.advance(minutes=2)
+    ended = await world.deliver(job)
+    assert (error_of(ended), ended.refunded) == ("outcome_unknown", 10)
+
+
+async def test_progress_that_cannot_be_told_costs_nothing() -> None:
+    store = UnsteadyStore()
+    world = make_world(store=store)
+    world.generator.starts = [lambda order: Running(reference="op", poll_after=timedelta(seconds=2))]
+    world.generator.polls = [
+        lambda order: Running(reference="op", poll_after=timedelta(seconds=2)),
+        lambda order: Running(reference="op", progress=50, poll_after=timedelta(seconds=2)),
+    ]
+    job = await world.submit(kind=Kind.VIDEO)
+    store.interludes = [None, None, None, down]
+    await while_time_passes(world.clock, world.work.process(job.id))
+    assert ((await world.job(job)).status, (await world.job(job)).attempts) == (Status.DRAFT, 0)
+
+
+async def test_who_gets_fewer_images_than_asked_for_pays_for_fewer() -> None:
+    world = make_world()
+    world.generator.starts = [lambda order: Made(items=[Artifact(type="image/png", content=PNG)])]
+    job = await world.deliver(await world.submit(count=4))
+    assert (job.status, job.cost - job.refunded) == (Status.DRAFT, 1)
+
+
+async def test_when_everything_is_withheld_the_content_was_rejected() -> None:
+    world = make_world()
+    world.generator.starts = [lambda order: Made(items=[Withheld(reason="not that"), Withheld(reason="nor")])]
+    job = await world.deliver(await world.submit(count=2))
+    assert job.error is not None
+    assert (job.error.code, job.error.stage, job.error.message) == ("content_rejected", "output", "not that")
 
 
 async def test_a_cancel_that_came_while_the_first_refused_is_honoured_before_the_second_is_asked() -> None:
@@ -512,16 +633,23 @@ async def test_an_operation_that_ended_without_a_result_ends_or_is_ordered_again
     assert (job.purchase is None) == (status is Status.QUEUED)
 
 
-async def test_an_operation_of_a_model_that_is_gone_from_the_catalogue_is_refunded() -> None:
+@pytest.mark.parametrize("is_gone_too", [False, True])
+async def test_an_operation_outlives_its_model_in_the_catalogue_but_not_its_generator(
+    is_gone_too: bool,
+) -> None:
     world = make_world()
     world.generator.starts, world.generator.polls = [running], [raising(Busy("later"))]
     job = await made(world, kind=Kind.VIDEO)
     catalogue = world.app.catalogue
     models = {name: model for name, model in catalogue.models.items() if name != "local-video"}
-    world = another_worker(world, catalogue=replace(catalogue, models=models))
+    changes: dict[str, Any] = {"generators": {}} if is_gone_too else {}
+    world = another_worker(world, catalogue=replace(catalogue, models=models), **changes)
     world.clock.advance(minutes=1)
     job = await world.deliver(job)
-    assert (job.status, error_of(job), job.refunded) == (Status.FAILED, "model_retired", 10)
+    if is_gone_too:
+        assert (job.status, error_of(job), job.refunded) == (Status.FAILED, "model_retired", 10)
+    else:
+        assert (job.status, job.refunded) == (Status.DRAFT, 0)
 
 
 # --- crashes

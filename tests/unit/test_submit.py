@@ -44,7 +44,7 @@ async def count(world: World) -> int:
 
 async def submitted(world: World, *, key: str | None = None, prompt: str = "a fox") -> tuple[Job, bool]:
     order = image_order(world.app.catalogue, prompt=prompt, seed=7)
-    submission = Submission(order=order, user_id=ADA, request_hash=prompt, idempotency_key=key)
+    submission = Submission(order=lambda: order, user_id=ADA, request_hash=prompt, idempotency_key=key)
     answer = await submit(world.app, submission)
     return answer.job, answer.is_replay
 

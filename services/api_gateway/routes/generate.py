@@ -9,11 +9,12 @@ from services.api_gateway.dependencies import (
     IdempotencyKey,
     JobIdInPath,
     Parts,
+    Patience,
     TheRequestId,
     User,
-    WaitSeconds,
+    Wait,
 )
-from services.api_gateway.ordering import order_of
+from services.api_gateway.ordering import drawn_seed, order_of
 from services.api_gateway.render import job_body, job_path, json_response
 from services.api_gateway.schemas import (
     GENERATE_EXAMPLES,
@@ -45,12 +46,13 @@ async def generate(
     caller: User,
     body: Annotated[GenerateBody, Body(openapi_examples=GENERATE_EXAMPLES)],
     key: IdempotencyKey,
-    wait: WaitSeconds,
+    wait: Wait,
     request_id: TheRequestId,
 ) -> Response:
     """Debits the account, queues a job and answers with it. If the job fails, the tokens come back."""
+    seed = drawn_seed(gateway)
     submission = Submission(
-        order=order_of(gateway, body),
+        order=lambda: order_of(gateway, body, seed),
         user_id=caller.user_id,
         request_hash=fingerprint("generate", body.model_dump(exclude_unset=True)),
         account_id=AccountId(body.account) if body.account else None,
@@ -67,7 +69,7 @@ async def quote(
     gateway: Parts, caller: User, body: Annotated[GenerateBody, Body(openapi_examples=GENERATE_EXAMPLES)]
 ) -> Response:
     """Takes the same body as a submit and writes nothing."""
-    cost = order_of(gateway, body).cost
+    cost = order_of(gateway, body, drawn_seed(gateway)).cost
     account_id = AccountId(body.account) if body.account else None
     account, affordable = await afford(gateway.app, caller.user_id, account_id, cost)
     return json_response({"cost": cost, "balance": account.balance, "affordable": affordable})
@@ -79,7 +81,7 @@ async def retry_job(
     caller: User,
     job_id: JobIdInPath,
     key: IdempotencyKey,
-    wait: WaitSeconds,
+    wait: Wait,
     request_id: TheRequestId,
 ) -> Response:
     """A new job with the request of a finished one, debited at today's price."""
@@ -94,12 +96,15 @@ async def retry_job(
     return await _answer(gateway, submitted, wait)
 
 
-async def _answer(gateway: Gateway, submitted: Submitted, wait: int) -> Response:
+async def _answer(gateway: Gateway, submitted: Submitted, wait: Patience) -> Response:
     job = submitted.job
-    with suppress(Unavailable):  # the job stands: a 503 now would make its user submit, and pay, again
-        job = await wait_for_end(gateway.app, job, wait)
+    if wait.seconds > 0 and not wait.places.locked():
+        # Whatever happens now, the job stands: a 503 would make its user submit, and pay, again.
+        with suppress(Unavailable):
+            async with wait.places:
+                job = await wait_for_end(gateway.app, job, wait.seconds)
     headers = {"Location": job_path(gateway, job)}
     if submitted.is_replay:
         headers["Idempotent-Replayed"] = "true"
-    finished_in_time = wait > 0 and job.is_finished
+    finished_in_time = wait.seconds > 0 and job.is_finished
     return json_response(job_body(gateway, job), 200 if finished_in_time else 202, headers)

@@ -33,8 +33,9 @@ from shared.ports.generator import (
 from shared.ports.media import UnreadableMedia, media_key
 from shared.usecases.app import WorkerApp
 from shared.usecases.settle import UNKNOWN
-from shared.usecases.turn import Turn
+from shared.usecases.turn import LeaseLost, Turn
 
+CANCEL_SECONDS: Final = 5
 POLL_TIMEOUT_SECONDS: Final = 120
 """The last poll brings the result, which may be a large file."""
 DEFAULT_BUSY: Final = timedelta(seconds=15)
@@ -55,7 +56,7 @@ class Generation:
     def intent_at_claim(self, job: Job, now: datetime) -> Purchase | None:
         """What is cheap enough to buy again is intended by the claim itself: one write instead of two."""
         name, model = self._first_model(job)
-        return Purchase(model=name, repeatable=True, intended_at=now) if model and model.repeatable else None
+        return _purchase(name, model, now) if model is not None and model.repeatable else None
 
     def longest_call(self, job: Job) -> timedelta:
         """Of what must not be bought twice; a repeatable call may lose its lease, renewals keep it going."""
@@ -65,14 +66,14 @@ class Generation:
 
     async def abandon(self, job: Job) -> None:
         if job.purchase is not None and job.purchase.reference is not None:
-            generator, order = self._ordered(job, job.purchase.model)
+            generator, order = self._ordered(job, job.purchase)
             await generator.cancel(order, job.purchase.reference)
 
     async def step(self, turn: Turn) -> Outcome:
         try:
             purchase = turn.job.purchase
             if purchase is not None and purchase.reference is not None:
-                return await self._follow(turn, purchase.model, purchase.reference)
+                return await self._follow(turn, purchase, purchase.reference)
             return await self._buy(turn)
         except GeneratorError as error:
             return _ended_by(error)
@@ -84,19 +85,20 @@ class Generation:
             model = self._app.catalogue.models[name]
             if model.generator not in self._app.generators:
                 continue
+            if turn.is_stopping:
+                return Park(self._app.clock.now())
+            purchase = _purchase(name, model, self._app.clock.now())
             if turn.job.purchase is None or turn.job.purchase.model != name:
                 if turn.job.cancel_requested:
                     return Cancelled()
-                await turn.intend(
-                    Purchase(model=name, repeatable=model.repeatable, intended_at=self._app.clock.now())
-                )
+                await turn.intend(purchase)
                 if turn.job.cancel_requested:
                     await turn.took_nothing()
                     return Cancelled()
             try:
-                taken = await self._start(turn.job, name, model)
+                taken = await self._start(turn.job, purchase, model.start_timeout_seconds)
             except TookNothing as error:
-                refusal = error
+                refusal = max(refusal or error, error, key=_hope)
                 _log.info("generator.took_nothing", job_id=turn.job.id, model=name, error=error.message)
                 await turn.took_nothing()
                 continue
@@ -105,17 +107,30 @@ class Generation:
                 return Retry(UNKNOWN) if model.repeatable else Failed(UNKNOWN)
             if isinstance(taken, Made):
                 return await self._keep(turn, taken)
-            await turn.save_reference(taken.reference)
-            return await self._follow(turn, name, taken.reference)
+            await self._save_reference(turn, purchase, taken.reference)
+            return await self._follow(turn, purchase, taken.reference)
         return self._nobody_took_it(refusal)
 
-    async def _start(self, job: Job, name: str, model: Model) -> Running | Made:
-        generator, order = self._ordered(job, name)
+    async def _start(self, job: Job, purchase: Purchase, timeout_seconds: int) -> Running | Made:
+        generator, order = self._ordered(job, purchase)
         try:
-            async with asyncio.timeout(model.start_timeout_seconds):
+            async with asyncio.timeout(timeout_seconds):
                 return await generator.start(order)
         except TimeoutError as error:
-            raise OutcomeUnknown(f"{name} did not answer in {model.start_timeout_seconds} s") from error
+            raise OutcomeUnknown(f"{purchase.model} did not answer in {timeout_seconds} s") from error
+
+    async def _save_reference(self, turn: Turn, purchase: Purchase, reference: str) -> None:
+        try:
+            await turn.save_reference(reference)
+        except LeaseLost:
+            # Nobody will ever ask for its result.
+            generator, order = self._ordered(turn.job, purchase)
+            try:
+                async with asyncio.timeout(CANCEL_SECONDS):
+                    await generator.cancel(order, reference)
+            except (GeneratorError, TimeoutError) as error:
+                _log.warning("generator.not_cancelled", job_id=turn.job.id, error=str(error))
+            raise
 
     def _nobody_took_it(self, refusal: TookNothing | None) -> Outcome:
         match refusal:
@@ -126,9 +141,9 @@ class Generation:
             case _:
                 return Retry(JobError(code="provider_failed", message=refusal.message, retryable=True))
 
-    async def _follow(self, turn: Turn, name: str, reference: str) -> Outcome:
+    async def _follow(self, turn: Turn, purchase: Purchase, reference: str) -> Outcome:
         """Poll the operation for about a minute, telling its progress, then park."""
-        generator, order = self._ordered(turn.job, name)
+        generator, order = self._ordered(turn.job, purchase)
         until = self._app.clock.now() + self._app.policy.inline_poll
         while True:
             try:
@@ -171,12 +186,10 @@ class Generation:
                 media.append(stored)
                 thumbnail = thumbnail or small
         if not media:
-            return Failed(
-                JobError(
-                    code="provider_failed", message="the provider delivered nothing usable", retryable=True
-                )
-            )
-        return Done(media=tuple(media), thumbnail=thumbnail, delivered=len(media), requested=len(made.items))
+            return Failed(_nothing_usable(made))
+        # What was asked for counts, not what the provider chose to answer for.
+        requested = max(turn.job.request.get("count", 1), len(made.items))
+        return Done(media=tuple(media), thumbnail=thumbnail, delivered=len(media), requested=requested)
 
     async def _store(
         self, turn: Turn, number: int, artifact: Artifact, *, with_thumbnail: bool
@@ -204,13 +217,36 @@ class Generation:
                 return name, self._app.catalogue.models[name]
         return "", None
 
-    def _ordered(self, job: Job, name: str) -> tuple[Generator, Order]:
-        model = self._app.catalogue.models.get(name)
-        generator = self._app.generators.get(model.generator) if model else None
-        if model is None or generator is None:
-            raise Retired(f"{name} is no longer available")
-        order = Order(job_id=job.id, model=model.provider_model or name, request=self._read(job.request))
-        return generator, order
+    def _ordered(self, job: Job, purchase: Purchase) -> tuple[Generator, Order]:
+        """The generator that was asked, and what for; the catalogue may have changed since."""
+        model = self._app.catalogue.models.get(purchase.model)
+        generator = self._app.generators.get(purchase.generator or (model.generator if model else ""))
+        if generator is None:
+            raise Retired(f"{purchase.model} is no longer available")
+        name = purchase.provider_model or purchase.model
+        return generator, Order(job_id=job.id, model=name, request=self._read(job.request))
+
+
+def _purchase(name: str, model: Model, now: datetime) -> Purchase:
+    return Purchase(
+        model=name,
+        repeatable=model.repeatable,
+        intended_at=now,
+        generator=model.generator,
+        provider_model=model.provider_model or name,
+    )
+
+
+def _hope(refusal: TookNothing) -> int:
+    """Which of several refusals says most about what waiting may bring."""
+    return 2 if isinstance(refusal, Busy) else 0 if isinstance(refusal, Retired) else 1
+
+
+def _nothing_usable(made: Made) -> JobError:
+    withheld = [item.reason for item in made.items if isinstance(item, Withheld)]
+    if withheld and len(withheld) == len(made.items):
+        return JobError(code="content_rejected", message=withheld[0], stage="output")
+    return JobError(code="provider_failed", message="the provider delivered nothing usable", retryable=True)
 
 
 def _ended_by(error: GeneratorError) -> Outcome:
