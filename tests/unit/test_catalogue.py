@@ -123,6 +123,14 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str]] = {
         {"models": {**a_catalogue().models, "m": a_model(start_timeout_seconds=0)}},
         "models.m.start_timeout_seconds",
     ),
+    "no images": (
+        {"models": {**a_catalogue().models, "m": a_model(max_count=0)}},
+        "models.m.max_count",
+    ),
+    "no length": (
+        {"models": {**a_catalogue().models, "m": a_model(seconds=(4, 0))}},
+        "models.m.seconds must be positive",
+    ),
     "no sizes": ({"models": {**a_catalogue().models, "m": a_model(sizes={})}}, "models.m.sizes is empty"),
     "no seconds to charge for": (
         {"models": {**a_catalogue().models, "m": a_model(per=Per.SECOND)}},

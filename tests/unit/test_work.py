@@ -16,7 +16,7 @@ from shared.domain.outcomes import Done, Failed, Outcome, Retry
 from shared.ports.generator import Running
 from shared.usecases.audit import audit
 from shared.usecases.handlers.base import Handler
-from shared.usecases.turn import PROGRESS_INTERVAL, LeaseLost, Turn
+from shared.usecases.turn import PROGRESS_INTERVAL, LeaseLost, Turn, uninterrupted
 from shared.usecases.work import RECORD_PAUSES_SECONDS, Work
 from tests.support import (
     NOON,
@@ -552,3 +552,21 @@ async def test_a_clock_that_stands_still_ends_no_lease() -> None:
     assert len(world.generator.started) == 1
     let_go(world)
     await working
+
+
+async def test_what_must_not_be_interrupted_ends_first_and_is_cancelled_then() -> None:
+    may_end, has_ended = asyncio.Event(), False
+
+    async def work() -> None:
+        nonlocal has_ended
+        await may_end.wait()
+        has_ended = True
+
+    working = asyncio.create_task(uninterrupted(work()))
+    for _ in range(3):
+        await asyncio.sleep(0)
+        working.cancel()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    assert has_ended
