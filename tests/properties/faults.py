@@ -468,9 +468,7 @@ class _Clock:
 
     async def sleep(self, seconds: float) -> None:
         await self._process.universe.clock.sleep(seconds)
-        await self._process._running.wait()
-        if self._process.is_dead:
-            await asyncio.get_running_loop().create_future()
+        await self._process._alive()
 
 
 class _Store(Store):
