@@ -608,4 +608,4 @@ def _is_apt(sold: Sold, what: str) -> bool:
 
 
 TestUseCases = UseCases.TestCase
-TestUseCases.settings = budget(examples=400, steps=50)
+TestUseCases.settings = budget(examples=250, steps=50)
