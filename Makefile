@@ -56,6 +56,8 @@ LOCK := uv pip compile pyproject.toml requirements/build.in --quiet --universal 
 lock:
 	$(LOCK) --output-file requirements/run.txt
 	$(LOCK) --constraints requirements/run.txt --extra dev --output-file requirements/dev.txt
+	$(LOCK) --constraints requirements/dev.txt --extra gateway --output-file requirements/gateway.txt
+	$(LOCK) --constraints requirements/dev.txt --extra worker --output-file requirements/worker.txt
 
 clean:
 	rm -rf $(VENV)
