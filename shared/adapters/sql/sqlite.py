@@ -3,40 +3,35 @@
 import asyncio
 import contextvars
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import Executable, create_engine
+from sqlalchemy import Select, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
-from shared.adapters.cursors import encode_cursor
-from shared.adapters.instants import instant
 from shared.adapters.sql import statements
 from shared.adapters.sql.migrate import migrate_sqlite
+from shared.adapters.sql.queries import Queries
 from shared.adapters.sql.rows import TABLES, from_body, identity, readable_jobs
 from shared.adapters.sql.statements import PointStatements
 from shared.adapters.sql.writer import DIALECT, Writer, connect
 from shared.adapters.watching import Watchers
 from shared.domain.changes import AnyKey, Decide, Records
 from shared.domain.errors import StoreUnavailable
-from shared.domain.ids import AccountId, JobId
 from shared.domain.job import Job
-from shared.domain.keys import ApiKey
-from shared.domain.ledger import Account, Entry
-from shared.ports.store import Balance, Interest, JobFilter, Page, T, Tally
+from shared.ports.store import Interest, T
 
 WATCH_INTERVAL_SECONDS: Final = 0.05
 _WATCH_BATCH: Final = 500
 _log = structlog.get_logger(__name__)
 
 
-class SqliteStore:
+class SqliteStore(Queries):
     """Writes go through the `Writer`; reads have a thread and a connection of their own, which WAL allows."""
 
     def __init__(self, path: Path, writer: Writer, reader: "_Reader") -> None:
@@ -74,41 +69,8 @@ class SqliteStore:
     async def load(self, keys: Sequence[AnyKey]) -> Records:
         return await self._reader.records(keys)
 
-    async def due(self, now: datetime, *, limit: int) -> Sequence[Job]:
-        rows = await self._reader.rows(statements.due(now, limit))
-        return list(readable_jobs(rows))
-
-    async def next_wake(self) -> datetime | None:
-        [(wake_at,)] = await self._reader.rows(statements.NEXT_WAKE)
-        return instant(wake_at) if wake_at is not None else None
-
-    async def jobs(self, wanted: JobFilter, *, limit: int, after: str | None = None) -> Page[Job]:
-        rows = await self._reader.rows(statements.list_jobs(wanted, limit + 1, after))
-        return _page(rows, limit, readable_jobs, lambda row: (row.id,))
-
-    async def feed(self, *, limit: int, after: str | None = None) -> Page[Job]:
-        rows = await self._reader.rows(statements.feed(limit + 1, after))
-        return _page(rows, limit, readable_jobs, lambda row: (row.published_at, row.id))
-
-    async def entries(self, account: AccountId, *, limit: int, after: str | None = None) -> Page[Entry]:
-        rows = await self._reader.rows(statements.list_entries(account, limit + 1, after))
-        return _page(rows, limit, _entries_in, lambda row: (row.created_at, row.id))
-
-    async def entries_of(self, jobs: Sequence[JobId]) -> Sequence[Entry]:
-        rows = await self._reader.rows(statements.entries_of(jobs))
-        return list(_entries_in(rows))
-
-    async def balances(self, *, limit: int, after: str | None = None) -> Page[Balance]:
-        rows = await self._reader.rows(statements.balances(limit + 1, after))
-        return _page(rows, limit, _balances_in, lambda row: (row.id,))
-
-    async def count(self, wanted: JobFilter) -> Tally:
-        [(jobs, tokens)] = await self._reader.rows(statements.count_jobs(wanted))
-        return Tally(jobs, tokens)
-
-    async def api_keys(self) -> Sequence[ApiKey]:
-        rows = await self._reader.rows(statements.API_KEYS)
-        return [from_body(ApiKey, row.body) for row in rows]
+    async def _rows(self, statement: Select[Any]) -> Sequence[Any]:
+        return await self._reader.rows(statement)
 
     @asynccontextmanager
     async def _watched(self, interest: Interest) -> AsyncIterator[AsyncIterator[Job]]:
@@ -156,7 +118,7 @@ class _Reader:
         self._selects = {type_: PointStatements(type_, DIALECT).select for type_ in TABLES}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-reader")
 
-    async def rows(self, statement: Executable) -> Sequence[Any]:
+    async def rows(self, statement: Select[Any]) -> Sequence[Any]:
         def read() -> Sequence[Any]:
             with self._engine.connect() as connection:
                 return connection.execute(statement).all()
@@ -193,27 +155,6 @@ class _Reader:
         await asyncio.to_thread(self._thread.shutdown)
         self._engine.dispose()
         self._connection.close()
-
-
-def _entries_in(rows: Iterable[Any]) -> Iterator[Entry]:
-    return (from_body(Entry, row.body) for row in rows)
-
-
-def _balances_in(rows: Iterable[Any]) -> Iterator[Balance]:
-    for row in rows:
-        account: Account = from_body(Account, row.body)
-        yield Balance(account_id=account.id, balance=account.balance, entries_total=row.total)
-
-
-def _page(
-    rows: Sequence[Any],
-    limit: int,
-    records: Callable[[Iterable[Any]], Iterable[T]],
-    place: Callable[[Any], tuple[str | int, ...]],
-) -> Page[T]:
-    """The rows were asked for with one more than the limit, which tells whether more follow."""
-    part = rows[:limit]
-    return Page(list(records(part)), encode_cursor(*place(part[-1])) if len(rows) > limit else None)
 
 
 def back_up(path: Path, copy: Path) -> None:
