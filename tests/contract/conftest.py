@@ -1,6 +1,6 @@
 """The adapters that must keep the contracts: one fixture per port, whose parameters are its adapters."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Final, Protocol
@@ -10,6 +10,7 @@ import pytest
 from shared.adapters.memory import MemoryStore
 from shared.adapters.sql.sqlite import SqliteStore
 from shared.ports.store import Store
+from tests.contract.postgres_server import PostgresServer, a_postgres_server
 
 
 class StoreAdapter(Protocol):
@@ -18,7 +19,7 @@ class StoreAdapter(Protocol):
 
 
 class Memory:
-    def __init__(self, home: Path) -> None:
+    def __init__(self) -> None:
         self._store = MemoryStore()
 
     @asynccontextmanager
@@ -34,12 +35,37 @@ class Sqlite:
         return SqliteStore.open(self._path)
 
 
-STORES: Final[dict[str, Callable[[Path], StoreAdapter]]] = {"memory": Memory, "sqlite": Sqlite}
+class Postgres:
+    """Tests share one database, which each finds empty."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self._url = server.empty_database()
+
+    def open(self) -> AbstractAsyncContextManager[Store]:
+        from shared.adapters.sql.postgres import PostgresStore
+
+        return PostgresStore.open(self._url)
 
 
-@pytest.fixture(params=list(STORES))
-def store_adapter(request: pytest.FixtureRequest, tmp_path: Path) -> StoreAdapter:
-    return STORES[request.param](tmp_path)
+STORES: Final[dict[str, Callable[[pytest.FixtureRequest], StoreAdapter]]] = {
+    "memory": lambda _: Memory(),
+    "sqlite": lambda request: Sqlite(request.getfixturevalue("tmp_path")),
+    "postgres": lambda request: Postgres(request.getfixturevalue("postgres_server")),
+}
+EXTERNAL: Final = {"postgres"}
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    with a_postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=[pytest.mark.external] if name in EXTERNAL else []) for name in STORES]
+)
+def store_adapter(request: pytest.FixtureRequest) -> StoreAdapter:
+    return STORES[request.param](request)
 
 
 @pytest.fixture

@@ -5,10 +5,11 @@ Migrations are Alembic's, in `migrations/versions`. Alembic is imported only whe
 
 import fcntl
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import URL, Connection, create_engine
+from sqlalchemy import URL, Connection, NullPool, create_engine, text
 
 HEAD: Final = "0001"
 """The newest revision; a test holds it against the files."""
@@ -31,6 +32,29 @@ def migrate_sqlite(path: Path) -> None:
                 migrate(connection)
         finally:
             engine.dispose()
+
+
+_LOCK: Final = 7_245_301_994
+"""Anything that nobody else locks in the same database."""
+_LOCK_TIMEOUT: Final = text("SET LOCAL lock_timeout = '60s'")
+_REVISION_TABLE: Final = text("SELECT to_regclass('alembic_version') IS NOT NULL")
+_REVISION: Final = text("SELECT version_num FROM alembic_version")
+
+
+def migrate_postgres(connect: Callable[[], Any]) -> None:
+    """Migrate the database behind new connections of psycopg; several processes may do so at once.
+
+    One transaction and a lock that ends with it, so a pooler that shares sessions may stand between.
+    """
+    engine = create_engine(
+        "postgresql+psycopg://", creator=connect, poolclass=NullPool, use_native_hstore=False
+    )
+    with engine.begin() as connection:
+        connection.execute(_LOCK_TIMEOUT)
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        known = connection.scalar(_REVISION_TABLE)
+        if ((connection.scalar(_REVISION) if known else None) or "") < HEAD:
+            migrate(connection)
 
 
 def migrate(connection: Connection) -> None:

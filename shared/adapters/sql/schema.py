@@ -10,14 +10,17 @@ from sqlalchemy import BigInteger, Boolean, Column, Index, MetaData, PrimaryKeyC
 
 metadata = MetaData()
 
+NAME: Final = Text().with_variant(Text(collation="C"), "postgresql")
+"""Compared byte by byte, as SQLite and Python do; a database's own order depends on its locale."""
+
 jobs: Final = Table(
     "jobs",
     metadata,
-    Column("id", Text, primary_key=True),
-    Column("account_id", Text, nullable=False),
-    Column("user_id", Text, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("status", Text, nullable=False),
+    Column("id", NAME, primary_key=True),
+    Column("account_id", NAME, nullable=False),
+    Column("user_id", NAME, nullable=False),
+    Column("kind", NAME, nullable=False),
+    Column("status", NAME, nullable=False),
     Column("listed", Boolean, nullable=False),
     Column("cost", BigInteger, nullable=False),
     Column("wake_at", BigInteger),
@@ -57,16 +60,16 @@ Index("jobs_changed", jobs.c.changed)
 accounts: Final = Table(
     "accounts",
     metadata,
-    Column("id", Text, primary_key=True),
+    Column("id", NAME, primary_key=True),
     Column("body", Text, nullable=False),
 )
 
 entries: Final = Table(
     "entries",
     metadata,
-    Column("account_id", Text, nullable=False),
-    Column("id", Text, nullable=False),
-    Column("job_id", Text),
+    Column("account_id", NAME, nullable=False),
+    Column("id", NAME, nullable=False),
+    Column("job_id", NAME),
     Column("tokens", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("body", Text, nullable=False),
@@ -80,7 +83,7 @@ Index("entries_of_job", entries.c.job_id)
 api_keys: Final = Table(
     "api_keys",
     metadata,
-    Column("digest", Text, primary_key=True),
+    Column("digest", NAME, primary_key=True),
     Column("created_at", BigInteger, nullable=False),
     Column("body", Text, nullable=False),
 )

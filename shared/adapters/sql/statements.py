@@ -49,18 +49,29 @@ class Prepared:
         return tuple([values[name] for name in self._names])
 
 
+def rendered(statement: Select[Any], dialect: Dialect) -> tuple[str, tuple[Any, ...]]:
+    """A statement and its parameters in the driver's order."""
+    compiled = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
+    return str(compiled), tuple([compiled.params[name] for name in compiled.positiontup or ()])
+
+
 class PointStatements:
     """Reading and writing one record by its key, for one record type."""
 
-    def __init__(self, type_: type[Any], dialect: Dialect) -> None:
+    def __init__(
+        self, type_: type[Any], dialect: Dialect, *, changed: ColumnElement[Any] | None = None
+    ) -> None:
+        """`changed` computes that column where the database does; otherwise it comes with the row."""
         table = TABLES[type_]
-        columns = [column.name for column in table.columns]
-        self.select = Prepared(select(table.c.body).where(_identified(table)), dialect)
-        self.insert = Prepared(insert(table).values({name: bindparam(name) for name in columns}), dialect)
-        self.update = Prepared(
-            update(table).where(_identified(table)).values({name: bindparam(name) for name in columns}),
-            dialect,
-        )
+        values: dict[str, Any] = {column.name: bindparam(column.name) for column in table.columns}
+        if changed is not None and "changed" in values:
+            values["changed"] = changed
+        found = select(table.c.body).where(_identified(table))
+        self.select = Prepared(found, dialect)
+        self.lock = Prepared(found.with_for_update(), dialect)
+        """Reads the record and keeps everybody else from changing it until the transaction ends."""
+        self.insert = Prepared(insert(table).values(values), dialect)
+        self.update = Prepared(update(table).where(_identified(table)).values(values), dialect)
         self.delete = Prepared(delete(table).where(_identified(table)), dialect)
 
 
@@ -72,6 +83,16 @@ def changed_since(changed: int, limit: int) -> Select[Any]:
         select(jobs.c.changed, jobs.c.body)
         .where(jobs.c.changed > changed)
         .order_by(jobs.c.changed)
+        .limit(limit)
+    )
+
+
+def changed_between(place: tuple[int, str], end: int, limit: int) -> Select[Any]:
+    """What stands after a place in the order of changes; several jobs may have changed at one."""
+    return (
+        select(jobs.c.changed, jobs.c.id, jobs.c.body)
+        .where(tuple_(jobs.c.changed, jobs.c.id) > place, jobs.c.changed < end)
+        .order_by(jobs.c.changed, jobs.c.id)
         .limit(limit)
     )
 

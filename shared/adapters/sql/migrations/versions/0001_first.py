@@ -6,6 +6,7 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
+_NAME = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 _UNFINISHED = sa.text("wake_at IS NOT NULL")
 _PUBLISHED = sa.text("published_at IS NOT NULL")
 _LISTED = sa.text("listed")
@@ -15,20 +16,20 @@ _LISTED_SQLITE = sa.text("listed = 1")
 def upgrade() -> None:
     op.create_table(
         "accounts",
-        sa.Column("id", sa.Text, primary_key=True),
+        sa.Column("id", _NAME, primary_key=True),
         sa.Column("body", sa.Text, nullable=False),
     )
     op.create_table(
         "api_keys",
-        sa.Column("digest", sa.Text, primary_key=True),
+        sa.Column("digest", _NAME, primary_key=True),
         sa.Column("created_at", sa.BigInteger, nullable=False),
         sa.Column("body", sa.Text, nullable=False),
     )
     op.create_table(
         "entries",
-        sa.Column("account_id", sa.Text, nullable=False),
-        sa.Column("id", sa.Text, nullable=False),
-        sa.Column("job_id", sa.Text),
+        sa.Column("account_id", _NAME, nullable=False),
+        sa.Column("id", _NAME, nullable=False),
+        sa.Column("job_id", _NAME),
         sa.Column("tokens", sa.BigInteger, nullable=False),
         sa.Column("created_at", sa.BigInteger, nullable=False),
         sa.Column("body", sa.Text, nullable=False),
@@ -38,11 +39,11 @@ def upgrade() -> None:
     op.create_index("entries_of_job", "entries", ["job_id"])
     op.create_table(
         "jobs",
-        sa.Column("id", sa.Text, primary_key=True),
-        sa.Column("account_id", sa.Text, nullable=False),
-        sa.Column("user_id", sa.Text, nullable=False),
-        sa.Column("kind", sa.Text, nullable=False),
-        sa.Column("status", sa.Text, nullable=False),
+        sa.Column("id", _NAME, primary_key=True),
+        sa.Column("account_id", _NAME, nullable=False),
+        sa.Column("user_id", _NAME, nullable=False),
+        sa.Column("kind", _NAME, nullable=False),
+        sa.Column("status", _NAME, nullable=False),
         sa.Column("listed", sa.Boolean, nullable=False),
         sa.Column("cost", sa.BigInteger, nullable=False),
         sa.Column("wake_at", sa.BigInteger),
