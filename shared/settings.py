@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     """`production` refuses dev tokens and writes logs as JSON."""
 
     store: str = ""
-    """`sqlite:///path` (`sqlite:////path` is absolute), or `memory://` in tests; by default in home."""
+    """`sqlite:///path`, `postgresql://user:password@host/database` or `memory://`; by default in home."""
     queue: str = "embedded://"
     """`embedded://`: in the process, pushing to the worker over HTTP."""
     media: str = ""

@@ -6,7 +6,7 @@ Adapters are imported where they are chosen, so that a process loads only what i
 import os
 import secrets
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -128,25 +128,39 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
 
 @asynccontextmanager
 async def open_store(settings: Settings) -> AsyncIterator[Store]:
-    scheme, _, rest = settings.store_url.partition("://")
-    if scheme == "memory":
+    if settings.store_url.startswith("memory://"):
         from shared.adapters.memory import MemoryStore
 
         yield MemoryStore()
         return
-    path = sqlite_path(settings)
-    if scheme != "sqlite" or path is None or rest == "/":
-        # Not the whole of it: an address may hold a password.
-        raise BadSettings(f"MEDIAFORGE_STORE must be sqlite:///path or memory:// (its scheme is {scheme!r})")
-    from shared.adapters.sql.sqlite import SqliteStore
-
     async with AsyncExitStack() as stack:
         try:
-            store = await stack.enter_async_context(SqliteStore.open(path))
+            store = await stack.enter_async_context(_database_of(settings))
             await store.check()
         except StoreUnavailable as error:
             raise BadSettings(f"MEDIAFORGE_STORE: {error.message}") from error
         yield store
+
+
+def _database_of(settings: Settings) -> AbstractAsyncContextManager[Store]:
+    url, path = settings.store_url, sqlite_path(settings)
+    if url.startswith("postgresql://"):
+        try:
+            from shared.adapters.sql.postgres import PostgresStore
+        except ModuleNotFoundError as error:
+            raise BadSettings(
+                f"MEDIAFORGE_STORE: there is no {error.name} here; pip install 'mediaforge[postgres]'"
+            ) from error
+        return PostgresStore.open(url)
+    if path is not None and url != "sqlite:///":
+        from shared.adapters.sql.sqlite import SqliteStore
+
+        return SqliteStore.open(path)
+    # Not the whole of it: an address may hold a password.
+    raise BadSettings(
+        "MEDIAFORGE_STORE must be sqlite:///path, postgresql://user:password@host/database or memory:// "
+        f"(its scheme is {url.partition(':')[0]!r})"
+    )
 
 
 def sqlite_path(settings: Settings) -> Path | None:

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 import threading
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -193,9 +194,29 @@ async def test_what_was_open_when_a_later_part_failed_is_closed(tmp_path: Path) 
     assert own_threads() == before
 
 
-async def test_a_password_in_a_stores_address_is_not_repeated(tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path, store="mysql://forge:xyzzy@host/db")
-    assert "xyzzy" not in await refusal("gateway", settings)
+@pytest.mark.parametrize(
+    "store",
+    [
+        "mysql://forge:xyzzy@host/db",
+        "mysql:forge:xyzzy@host/db",
+        "postgresql:forge:xyzzy@host/db",
+        "postgresql://forge:xyzzy@/db?host=/nowhere",
+        "postgresql://forge:xyzzy@[host/db",
+    ],
+)
+async def test_a_password_in_a_stores_address_is_not_repeated(tmp_path: Path, store: str) -> None:
+    message = await refusal("gateway", Settings(home=tmp_path, store=store))
+    assert message.startswith("MEDIAFORGE_STORE")
+    assert "xyzzy" not in message
+
+
+async def test_what_postgresql_needs_is_named_where_it_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "shared.adapters.sql.postgres", raising=False)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    message = await refusal("gateway", Settings(home=tmp_path, store="postgresql://forge@host/db"))
+    assert message == "MEDIAFORGE_STORE: there is no psycopg here; pip install 'mediaforge[postgres]'"
 
 
 # The worker's secret.
