@@ -165,7 +165,7 @@ class PostgresStore(Queries):
             except _Lost as error:
                 lost += 1
                 if lost == LOST_TRIES:
-                    raise StoreUnavailable("the connection to the database was lost") from error
+                    raise StoreUnavailable("the database broke off every answer") from error
                 await self._pool.check()
 
     async def _try_change(self, connection: _Connection, keys: Sequence[AnyKey], decide: Decide) -> Records:
@@ -199,11 +199,13 @@ class PostgresStore(Queries):
     async def _require_decidable(
         self, connection: _Connection, loaded: Records, writes: Sequence[Write]
     ) -> None:
-        """Raise `Conflict` if the decision creates what stands and what it never looks at."""
+        """Raise `Conflict` if nothing that the decision saw has changed: it would collide for ever."""
+        missed = [key for key in loaded if loaded[key] is None]
         unseen = [target_of(w) for w in writes if isinstance(w, Create) and target_of(w) not in loaded]
-        for key, record in (await _read(connection, unseen, self._selects(unseen))).items():
-            if record is not None:
-                raise Conflict(f"{key.id} exists already")
+        standing = await _read(connection, keys := [*missed, *unseen], self._selects(keys))
+        colliding = [key for key in unseen if standing[key] is not None]
+        if colliding and all(standing[key] is None for key in missed):
+            raise Conflict(f"{colliding[0].id} exists already")
 
     def _statement_of(self, write: Write) -> tuple[Prepared, dict[str, Any]]:
         key = target_of(write)
@@ -295,10 +297,10 @@ class PostgresStore(Queries):
             try:
                 async with self._connection() as connection:
                     return await read(connection)
-            except _Lost as error:
-                _log.info("store.connection_lost", error=str(error))
+            except (_Lost, _Overtaken) as error:
+                _log.info("store.read_again", error=str(error))
                 await self._pool.check()
-        raise StoreUnavailable("the connection to the database was lost, again and again")
+        raise StoreUnavailable("the database broke off every answer")
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[_Connection]:
@@ -313,7 +315,7 @@ class PostgresStore(Queries):
                         raise _Lost(_in_one_line(error)) from error
                     raise
         except (errors.SerializationFailure, errors.DeadlockDetected) as error:
-            raise _Overtaken from error
+            raise _Overtaken(_in_one_line(error)) from error
         except errors.LockNotAvailable as error:
             raise Conflict("others held the same records for too long") from error
         except psycopg.Error as error:
