@@ -12,8 +12,8 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX: Final = "MEDIAFORGE_"
-CLIENT_VARIABLES: Final = frozenset({"URL", "TOKEN", "PARENT_PIPE"})
-"""Not settings: read by the command line's client, or set by `mediaforge up` for its children."""
+CLIENT_VARIABLES: Final = frozenset({"URL", "TOKEN", "PARENT_PIPE", "CLOUD_SDK"})
+"""Not settings: read by the command line and by `make emulators`, or set by `mediaforge up` for its children."""
 
 
 CLOUD_VARIABLES: Final = frozenset(
