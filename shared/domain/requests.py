@@ -12,6 +12,8 @@ class ImageRequest:
     prompt: str
     width: int
     height: int
+    aspect_ratio: str = ""
+    """As users know it, `16:9`; the size is what the chosen model makes of it."""
     seed: int
     count: int = 1
     negative_prompt: str | None = None
@@ -27,6 +29,7 @@ class VideoRequest:
     prompt: str
     width: int
     height: int
+    aspect_ratio: str = ""
     seconds: int
     seed: int
     image: str | None = None

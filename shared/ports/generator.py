@@ -25,6 +25,14 @@ from shared.domain.requests import ImageRequest, VideoRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InputImage:
+    """A picture to start from: an image's reference, or a video's first frame."""
+
+    type: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """What a generator is asked to make."""
 
@@ -32,6 +40,7 @@ class Order:
     model: str
     """The provider's own name of the model."""
     request: ImageRequest | VideoRequest
+    images: tuple[InputImage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,6 +51,7 @@ def test_an_image_order_keeps_everything_that_was_asked_for() -> None:
         prompt="a fox",
         width=1344,
         height=768,
+        aspect_ratio="16:9",
         seed=7,
         count=3,
         negative_prompt="a hound",
@@ -79,7 +80,7 @@ def test_a_video_order_resolves_every_default() -> None:
     order = video_order(CATALOGUE, prompt="a fox", seed=7)
     assert (order.kind, order.model, order.cost) == (Kind.VIDEO, "local-video", 10)
     assert video_request(order.request) == VideoRequest(
-        prompt="a fox", width=1280, height=720, seconds=2, seed=7
+        prompt="a fox", width=1280, height=720, aspect_ratio="16:9", seconds=2, seed=7
     )
     assert video_order(CATALOGUE, prompt="a fox", seed=7, seconds=8).request["seconds"] == 8
 
