@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX: Final = "MEDIAFORGE_"
 CLIENT_VARIABLES: Final = frozenset({"URL", "TOKEN", "PARENT_PIPE", "CLOUD_SDK"})
-"""Not settings: read by the command line and by `make emulators`, or set by `mediaforge up` for its children."""
+"""Not settings: read by the command line and `make emulators`, or set by `mediaforge up` for its children."""
 
 
 CLOUD_VARIABLES: Final = frozenset(

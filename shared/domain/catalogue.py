@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
 from shared.domain.errors import InvalidRequest
 from shared.domain.job import Kind
@@ -34,7 +34,27 @@ class Model:
     """Aspect ratio to `WIDTHxHEIGHT`, the first is the default."""
     seconds: tuple[int, ...] = ()
     """Lengths that can be asked for, the first is the default."""
+    max_at_once: int | None = None
+    """Jobs that one worker process may have at the model at a time; more are parked."""
+    max_per_minute: int | None = None
+    """Jobs that one worker process may bring to the model in any minute; more are parked."""
     retires_on: str | None = None
+
+    def can_make(self, request: Mapping[str, Any]) -> bool:
+        """Whether a request that was resolved for another model could be made by this one."""
+        return (
+            request.get("count", 1) <= self.max_count
+            and request.get("aspect_ratio", next(iter(self.sizes))) in self.sizes
+            and (not self.seconds or request.get("seconds", self.seconds[0]) in self.seconds)
+        )
+
+    def framed(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The request in the size that this model makes of its aspect ratio."""
+        size = self.sizes.get(request.get("aspect_ratio", ""))
+        if size is None:
+            return request
+        width, height = width_and_height(size)
+        return {**request, "size": size, "width": width, "height": height}
 
     def problems(self) -> Iterator[str]:
         if self.tokens < 0:
@@ -48,6 +68,8 @@ class Model:
         for size in self.sizes.values():
             if not _is_size(size):
                 yield f".sizes: {size} is not WIDTHxHEIGHT"
+        if any(limit is not None and limit < 1 for limit in (self.max_at_once, self.max_per_minute)):
+            yield ".max_at_once and .max_per_minute must be positive"
         if any(seconds < 1 for seconds in self.seconds):
             yield ".seconds must be positive"
         if self.per is Per.SECOND and not self.seconds:

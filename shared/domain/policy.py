@@ -23,6 +23,8 @@ class Policy:
     """Clocks differ: a message this much before `not_before` is still honoured."""
     inline_poll: timedelta = timedelta(seconds=60)
     """How long a step polls a running operation before it parks."""
+    step_budget: timedelta = timedelta(seconds=480)
+    """A step begins nothing that may end later than this; a push delivery does not wait much longer."""
 
     def backoff(self, attempts: int, chance: float) -> timedelta:
         """Exponential in `attempts` (from 1), between half and all of it: `chance` is uniform in [0, 1)."""

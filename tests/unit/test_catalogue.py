@@ -97,6 +97,29 @@ def test_a_size_that_the_model_does_not_make_is_refused(
     assert caught.value.param == param
 
 
+@pytest.mark.parametrize(
+    ("request_", "fits"),
+    [
+        ({}, True),
+        ({"count": 2, "aspect_ratio": "2:1", "seconds": 8}, True),
+        ({"count": 3}, False),
+        ({"aspect_ratio": "9:16"}, False),
+        ({"seconds": 5}, False),
+    ],
+)
+def test_a_model_says_whether_it_could_make_what_another_was_asked_for(
+    request_: dict[str, Any], fits: bool
+) -> None:
+    assert a_model(max_count=2, seconds=(4, 8)).can_make(request_) is fits
+
+
+def test_a_request_is_framed_by_the_model_that_makes_it() -> None:
+    asked = {"prompt": "a fox", "aspect_ratio": "2:1", "size": "2000x1000", "width": 2000, "height": 1000}
+    framed = a_model().framed(asked)
+    assert framed == asked | {"size": "64x32", "width": 64, "height": 32}
+    assert a_model().framed({"width": 5}) == {"width": 5}
+
+
 @given(st.integers(1, 8192), st.integers(1, 8192))
 def test_a_size_is_its_width_and_height(width: int, height: int) -> None:
     assert width_and_height(f"{width}x{height}") == (width, height)
@@ -132,6 +155,10 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str]] = {
         "models.m.seconds must be positive",
     ),
     "no sizes": ({"models": {**a_catalogue().models, "m": a_model(sizes={})}}, "models.m.sizes is empty"),
+    "nobody at once": (
+        {"models": {**a_catalogue().models, "m": a_model(max_at_once=0)}},
+        "models.m.max_at_once and .max_per_minute must be positive",
+    ),
     "no seconds to charge for": (
         {"models": {**a_catalogue().models, "m": a_model(per=Per.SECOND)}},
         "models.m is charged per second",

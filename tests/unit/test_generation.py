@@ -1,7 +1,7 @@
 """Images and videos: bought once, followed to the end, stored, and honest about what became of them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +11,7 @@ import pytest
 
 from shared.catalogue import load_catalogue
 from shared.domain.catalogue import Catalogue
+from shared.domain.changes import AnyKey, Decide, Records
 from shared.domain.errors import StoreUnavailable
 from shared.domain.job import UNFINISHED, Job, Kind, Purchase, Status
 from shared.ports.generator import (
@@ -302,10 +303,13 @@ async def test_a_start_that_does_not_answer_in_time_is_an_unknown_outcome(kind: 
 # --- falling back
 
 
-def with_a_spare(*starts: Script, spare: Script | None = None) -> tuple[World, ScriptedGenerator]:
+def with_a_spare(
+    *starts: Script, spare: Script | None = None, **model_fields: Any
+) -> tuple[World, ScriptedGenerator]:
     """A world whose images have a second model, made by a generator of its own."""
     catalogue = load_catalogue(None)
     model = replace(catalogue.models["local-image"], generator="spare", provider_model="spare-7")
+    model = replace(model, **model_fields)
     rules = replace(catalogue.kinds[Kind.IMAGE], models=("local-image", "spare-image"))
     wider = Catalogue(
         kinds={**catalogue.kinds, Kind.IMAGE: rules},
@@ -511,6 +515,88 @@ async def test_when_no_generator_is_there_the_model_counts_as_retired() -> None:
     world = another_worker(world, catalogue=replace(catalogue, models=models))
     job = await world.deliver(job)
     assert (job.status, error_of(job), job.refunded) == (Status.FAILED, "model_retired", 1)
+
+
+async def test_a_model_that_could_not_make_it_is_no_fallback() -> None:
+    world, spare = with_a_spare(raising(Retired("gone")), max_count=1)
+    assert error_of(await made(world, count=2)) == "model_retired"
+    assert spare.started == []
+
+
+async def test_a_fallback_is_asked_for_its_own_size_of_the_same_shape() -> None:
+    asked: list[Order] = []
+
+    def noting(order: Order) -> Made:
+        asked.append(order)
+        return picture(order)
+
+    world, _ = with_a_spare(raising(Down("down")), spare=noting, sizes={"1:1": "64x64", "16:9": "160x90"})
+    await made(world, aspect_ratio="16:9")
+    [request] = [order.request for order in asked]
+    assert (request.aspect_ratio, request.width, request.height) == ("16:9", 160, 90)
+
+
+async def test_a_fallback_that_could_outlast_the_delivery_is_left_to_the_next_one() -> None:
+    world, spare = with_a_spare(start_timeout_seconds=300)
+
+    def slowly(order: Order) -> Down:
+        world.clock.advance(seconds=200)
+        return Down("down at last")
+
+    assert isinstance(world.generator, ScriptedGenerator)
+    world.generator.starts = [slowly]
+    job = await world.deliver(await world.submit())
+    assert (job.status, job.attempts, job.not_before) == (Status.QUEUED, 0, world.clock.now())
+    assert spare.started == []
+
+
+# --- limits
+
+
+def limited(kind: str = Kind.IMAGE, **limits: int) -> World:
+    """A world whose model takes only so many."""
+    catalogue = load_catalogue(None)
+    model = replace(catalogue.models[f"local-{kind}"], **limits)  # type: ignore[arg-type]
+    models = {**catalogue.models, f"local-{kind}": model}
+    return another_worker(make_world(store=UnsteadyStore()), catalogue=replace(catalogue, models=models))
+
+
+@pytest.mark.parametrize("kind", [Kind.IMAGE, Kind.VIDEO])
+async def test_a_job_that_finds_its_model_full_is_parked_unbought_and_that_is_no_attempt(kind: str) -> None:
+    world = limited(kind, max_per_minute=1)
+    await made(world, kind=kind)
+    began = list(world.generator.started)
+    job = await made(world, kind=kind)
+    assert (job.status, job.purchase, job.attempts, job.lease) == (Status.QUEUED, None, 0, None)
+    assert job.not_before is not None
+    assert job.not_before > world.clock.now()
+    assert world.generator.started == began
+    world.clock.advance(seconds=(job.not_before - world.clock.now()).total_seconds())
+    await while_time_passes(world.clock, world.work.process(job.id))
+    assert (await world.job(job)).status is Status.DRAFT
+
+
+class SlowToAnswer(UnsteadyStore):
+    """What it wrote stands before whoever wrote it hears of it."""
+
+    async def change(self, keys: Sequence[AnyKey], decide: Decide) -> Records:
+        after = await super().change(keys, decide)
+        await asyncio.sleep(0)
+        return after
+
+
+async def test_of_two_claimed_at_the_same_time_one_is_let_go_unbought() -> None:
+    world = another_worker(limited(max_at_once=1), store=SlowToAnswer())
+    world.generator.gate = asyncio.Event()
+    first, second = await world.submit(), await world.submit()
+    both = [asyncio.create_task(world.work.process(job.id)) for job in (first, second)]
+    await both[1]
+    world.generator.gate.set()
+    await both[0]
+    first, second = await world.job(first), await world.job(second)
+    assert world.generator.started == [first.id]
+    assert first.status is Status.DRAFT
+    assert (second.status, second.purchase, second.attempts) == (Status.QUEUED, None, 0)
 
 
 # --- videos

@@ -32,6 +32,7 @@ from shared.ports.generator import (
 )
 from shared.ports.media import UnreadableMedia, media_key
 from shared.usecases.app import WorkerApp
+from shared.usecases.limits import ModelFull, ModelLimits
 from shared.usecases.settle import UNKNOWN
 from shared.usecases.turn import LeaseLost, Turn
 
@@ -52,16 +53,18 @@ class Generation:
     ) -> None:
         self._app = app
         self._read = read
+        self._limits = ModelLimits(app.clock)
 
     def intent_at_claim(self, job: Job, now: datetime) -> Purchase | None:
         """What is cheap enough to buy again is intended by the claim itself: one write instead of two."""
-        name, model = self._first_model(job)
-        return _purchase(name, model, now) if model is not None and model.repeatable else None
+        for name, model in self._models_for(job)[:1]:
+            if model.repeatable and not self._limits.is_full(name, model, job.id):
+                return _purchase(name, model, now)
+        return None
 
     def longest_call(self, job: Job) -> timedelta:
         """Of what must not be bought twice; a repeatable call may lose its lease, renewals keep it going."""
-        models = (self._app.catalogue.models[name] for name in self._model_names(job))
-        dear = (model.start_timeout_seconds for model in models if not model.repeatable)
+        dear = (model.start_timeout_seconds for _, model in self._models_for(job) if not model.repeatable)
         return timedelta(seconds=max(dear, default=0))
 
     async def abandon(self, job: Job) -> None:
@@ -81,35 +84,47 @@ class Generation:
     async def _buy(self, turn: Turn) -> Outcome:
         """Try the chosen model, then those to fall back on, as long as each certainly took nothing."""
         refusal: TookNothing | None = None
-        for name in self._model_names(turn.job):
-            model = self._app.catalogue.models[name]
-            if model.generator not in self._app.generators:
-                continue
-            if turn.is_stopping:
-                return Park(self._app.clock.now())
-            purchase = _purchase(name, model, self._app.clock.now())
-            if turn.job.purchase is None or turn.job.purchase.model != name:
-                if turn.job.cancel_requested:
-                    return Cancelled()
-                await turn.intend(purchase)
-                if turn.job.cancel_requested:
-                    await turn.took_nothing()
-                    return Cancelled()
+        began = self._app.clock.now()
+        for name, model in self._models_for(turn.job):
+            now = self._app.clock.now()
+            longest = timedelta(seconds=model.start_timeout_seconds)
+            if turn.is_stopping or (refusal and now - began + longest > self._app.policy.step_budget):
+                return Park(now)
             try:
-                taken = await self._start(turn.job, purchase, model.start_timeout_seconds)
-            except TookNothing as error:
-                refusal = max(refusal or error, error, key=_hope)
-                _log.info("generator.took_nothing", job_id=turn.job.id, model=name, error=error.message)
-                await turn.took_nothing()
-                continue
-            except OutcomeUnknown as error:
-                _log.warning("generator.outcome_unknown", job_id=turn.job.id, model=name, error=error.message)
-                return Retry(UNKNOWN) if model.repeatable else Failed(UNKNOWN)
-            if isinstance(taken, Made):
-                return await self._keep(turn, taken)
-            await self._save_reference(turn, purchase, taken.reference)
-            return await self._follow(turn, purchase, taken.reference)
+                with self._limits.using(name, model, turn.job.id):
+                    bought = await self._buy_from(name, model, turn)
+            except ModelFull as full:
+                if turn.job.purchase is not None:
+                    await turn.took_nothing()
+                return Park(full.until)
+            if not isinstance(bought, TookNothing):
+                return bought
+            refusal = max(refusal or bought, bought, key=_hope)
         return self._nobody_took_it(refusal)
+
+    async def _buy_from(self, name: str, model: Model, turn: Turn) -> Outcome | TookNothing:
+        """What became of the job with this model, or why it certainly took nothing."""
+        purchase = _purchase(name, model, self._app.clock.now())
+        if turn.job.purchase is None or turn.job.purchase.model != name:
+            if turn.job.cancel_requested:
+                return Cancelled()
+            await turn.intend(purchase)
+            if turn.job.cancel_requested:
+                await turn.took_nothing()
+                return Cancelled()
+        try:
+            taken = await self._start(turn.job, purchase, model.start_timeout_seconds)
+        except TookNothing as error:
+            _log.info("generator.took_nothing", job_id=turn.job.id, model=name, error=error.message)
+            await turn.took_nothing()
+            return error
+        except OutcomeUnknown as error:
+            _log.warning("generator.outcome_unknown", job_id=turn.job.id, model=name, error=error.message)
+            return Retry(UNKNOWN) if model.repeatable else Failed(UNKNOWN)
+        if isinstance(taken, Made):
+            return await self._keep(turn, taken)
+        await self._save_reference(turn, purchase, taken.reference)
+        return await self._follow(turn, purchase, taken.reference)
 
     async def _start(self, job: Job, purchase: Purchase, timeout_seconds: int) -> Running | Made:
         generator, order = self._ordered(job, purchase)
@@ -207,15 +222,15 @@ class Generation:
         await app.media.save(thumbnail.key, seen.thumbnail, type_=thumbnail.type)
         return media, thumbnail
 
-    def _model_names(self, job: Job) -> tuple[str, ...]:
-        names = self._app.catalogue.fallbacks(job.kind, job.model or "")
-        return tuple(name for name in names if name in self._app.catalogue.models)
-
-    def _first_model(self, job: Job) -> tuple[str, Model | None]:
-        for name in self._model_names(job):
-            if self._app.catalogue.models[name].generator in self._app.generators:
-                return name, self._app.catalogue.models[name]
-        return "", None
+    def _models_for(self, job: Job) -> list[tuple[str, Model]]:
+        """Who can be asked for it: the chosen model, then those to fall back on that could make it too."""
+        catalogue, names = self._app.catalogue, self._app.catalogue.fallbacks(job.kind, job.model or "")
+        known = [(name, catalogue.models[name]) for name in names if name in catalogue.models]
+        return [
+            (name, model)
+            for name, model in known
+            if model.generator in self._app.generators and (name == job.model or model.can_make(job.request))
+        ]
 
     def _ordered(self, job: Job, purchase: Purchase) -> tuple[Generator, Order]:
         """The generator that was asked, and what for; the catalogue may have changed since."""
@@ -223,8 +238,10 @@ class Generation:
         generator = self._app.generators.get(purchase.generator or (model.generator if model else ""))
         if generator is None:
             raise Retired(f"{purchase.model} is no longer available")
+        # The size was resolved for the model that was asked for first.
+        request = job.request if model is None or purchase.model == job.model else model.framed(job.request)
         name = purchase.provider_model or purchase.model
-        return generator, Order(job_id=job.id, model=name, request=self._read(job.request))
+        return generator, Order(job_id=job.id, model=name, request=self._read(request))
 
 
 def _purchase(name: str, model: Model, now: datetime) -> Purchase:

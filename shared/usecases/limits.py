@@ -1,0 +1,109 @@
+"""How much of a model this process may use at a time; whoever finds it full is told when to come back.
+
+The limits are of one worker process: they keep a provider's quota from being found by running into it,
+and one model from filling the worker. What they promise is only an instant to come back at, spread over
+time as the model frees itself, so that a thousand parked jobs do not all wake at once.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from shared.domain.catalogue import Model
+from shared.domain.ids import JobId
+from shared.ports.clock import Clock
+
+MINUTE: Final = timedelta(minutes=1)
+FIRST_GUESS: Final = timedelta(seconds=10)
+"""How long a model is taken to be busy with a job until one has been seen."""
+SHORTEST_WAIT: Final = timedelta(seconds=1)
+PATIENCE: Final = timedelta(seconds=30)
+"""How late a job may come to its promised instant; then another worker took it."""
+
+
+class ModelFull(Exception):
+    """No room for this job now."""
+
+    def __init__(self, until: datetime) -> None:
+        super().__init__(until)
+        self.until = until
+
+
+class ModelLimits:
+    """The gates of all models; one that the catalogue does not limit is always open."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._gates: dict[str, _Gate] = {}
+
+    def is_full(self, name: str, model: Model, job: JobId) -> bool:
+        now = self._clock.now()
+        return self._gate(name, model).opens_for(job, now) > now
+
+    @contextmanager
+    def using(self, name: str, model: Model, job: JobId) -> Iterator[None]:
+        """Count as one who uses the model; raises `ModelFull` at once if there is no room."""
+        gate, began = self._gate(name, model), self._clock.now()
+        gate.enter(job, began)
+        try:
+            yield
+        finally:
+            gate.leave(self._clock.now() - began)
+
+    def _gate(self, name: str, model: Model) -> "_Gate":
+        gate = self._gates.get(name)
+        if gate is None:
+            gate = self._gates[name] = _Gate(model.max_at_once, model.max_per_minute)
+        return gate
+
+
+@dataclass(slots=True)
+class _Gate:
+    at_once: int | None
+    per_minute: int | None
+    inside: int = 0
+    began: deque[datetime] = field(default_factory=deque)
+    """When those of the last minute entered."""
+    promised: dict[JobId, datetime] = field(default_factory=dict)
+    usual_stay: timedelta = FIRST_GUESS
+
+    def enter(self, job: JobId, now: datetime) -> None:
+        opens = self.opens_for(job, now)
+        if opens > now:
+            self.promised[job] = opens
+            raise ModelFull(opens)
+        self.promised.pop(job, None)
+        self.inside += 1
+        if self.per_minute is not None:
+            self.began.append(now)
+
+    def leave(self, stay: timedelta) -> None:
+        self.inside -= 1
+        self.usual_stay += (stay - self.usual_stay) / 5
+
+    def opens_for(self, job: JobId, now: datetime) -> datetime:
+        """When there will be room for this job behind those that were promised some before; now, or later."""
+        if self.at_once is None and self.per_minute is None:
+            return now
+        self._forget(now)
+        mine = self.promised.get(job)
+        ahead = sorted(at for other, at in self.promised.items() if other != job and (not mine or at < mine))
+        opens = now
+        if self.per_minute is not None:
+            places = [*self.began, *ahead]
+            if len(places) >= self.per_minute:
+                opens = max(opens, places[-self.per_minute] + MINUTE)
+        if self.at_once is not None:
+            behind = self.inside + len(ahead) - self.at_once
+            if behind >= 0:
+                opens = max(opens, now + self.usual_stay * (behind // self.at_once + 1))
+        return opens if opens <= now else max(opens, now + SHORTEST_WAIT)
+
+    def _forget(self, now: datetime) -> None:
+        while self.began and self.began[0] <= now - MINUTE:
+            self.began.popleft()
+        for job in [job for job, at in self.promised.items() if at < now - PATIENCE]:
+            del self.promised[job]
