@@ -1,21 +1,17 @@
-"""Images and videos: buy from a generator, follow its operation, store what it made."""
+"""Images and videos: buy from a generator, follow its operation, keep what it made."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
 from shared.domain.catalogue import Model
-from shared.domain.errors import MediaUnavailable
-from shared.domain.job import Job, JobError, Media, Purchase
-from shared.domain.outcomes import Cancelled, Done, Failed, Outcome, Park, Retry
+from shared.domain.job import Job, JobError, Purchase
+from shared.domain.outcomes import Cancelled, Failed, Outcome, Park, Retry
 from shared.domain.requests import ImageRequest, VideoRequest
 from shared.ports.generator import (
-    Artifact,
     Busy,
     ContentRejected,
     GenerationFailed,
@@ -28,10 +24,9 @@ from shared.ports.generator import (
     Retired,
     Running,
     TookNothing,
-    Withheld,
 )
-from shared.ports.media import UnreadableMedia, media_key
 from shared.usecases.app import WorkerApp
+from shared.usecases.handlers.keeping import keep
 from shared.usecases.limits import ModelFull, ModelLimits
 from shared.usecases.settle import UNKNOWN
 from shared.usecases.turn import LeaseLost, Turn
@@ -122,7 +117,7 @@ class Generation:
             _log.warning("generator.outcome_unknown", job_id=turn.job.id, model=name, error=error.message)
             return Retry(UNKNOWN) if model.repeatable else Failed(UNKNOWN)
         if isinstance(taken, Made):
-            return await self._keep(turn, taken)
+            return await keep(self._app, turn, taken)
         await self._save_reference(turn, purchase, taken.reference)
         return await self._follow(turn, purchase, taken.reference)
 
@@ -168,7 +163,7 @@ class Generation:
                 after = error.retry_after if isinstance(error, Busy) else None
                 return Park(self._app.clock.now() + (after or DEFAULT_BUSY))
             if isinstance(state, Made):
-                return await self._keep(turn, state)
+                return await keep(self._app, turn, state)
             await turn.report(state.progress)
             now = self._app.clock.now()
             if turn.is_stopping:
@@ -176,51 +171,6 @@ class Generation:
             if now >= until:
                 return Park(now + state.poll_after)
             await turn.pause(state.poll_after.total_seconds())
-
-    async def _keep(self, turn: Turn, made: Made) -> Outcome:
-        """Store every artifact under this claim's own keys."""
-        media: list[Media] = []
-        thumbnail: Media | None = None
-        async with _owned(made):
-            for number, item in enumerate(made.items):
-                if isinstance(item, Withheld):
-                    continue
-                try:
-                    stored, small = await self._store(turn, number, item, with_thumbnail=thumbnail is None)
-                except UnreadableMedia as error:
-                    _log.warning("generator.unreadable", job_id=turn.job.id, number=number, error=str(error))
-                    continue
-                except MediaUnavailable as error:
-                    _log.warning("media.save_failed", job_id=turn.job.id, error=error.message)
-                    return Retry(
-                        JobError(
-                            code="storage_failed", message="the result could not be stored", retryable=True
-                        ),
-                        resumes=True,
-                    )
-                media.append(stored)
-                thumbnail = thumbnail or small
-        if not media:
-            return Failed(_nothing_usable(made))
-        # What was asked for counts, not what the provider chose to answer for.
-        requested = max(turn.job.request.get("count", 1), len(made.items))
-        return Done(media=tuple(media), thumbnail=thumbnail, delivered=len(media), requested=requested)
-
-    async def _store(
-        self, turn: Turn, number: int, artifact: Artifact, *, with_thumbnail: bool
-    ) -> tuple[Media, Media | None]:
-        """Store one artifact, and its thumbnail if wanted, numbered after all artifacts."""
-        app, job = self._app, turn.job
-        turn.has_stored = True
-        seen = await app.inspector.inspect(artifact.content)
-        media = seen.as_media(media_key(job.id, turn.token, number, seen.type))
-        await app.media.save(media.key, artifact.content, type_=media.type)
-        if not with_thumbnail or seen.thumbnail is None:
-            return media, None
-        small = await app.inspector.inspect(seen.thumbnail)
-        thumbnail = small.as_media(media_key(job.id, turn.token, 1000 + number, small.type))
-        await app.media.save(thumbnail.key, seen.thumbnail, type_=thumbnail.type)
-        return media, thumbnail
 
     def _models_for(self, job: Job) -> list[tuple[str, Model]]:
         """Who can be asked for it: the chosen model, then those to fall back on that could make it too."""
@@ -259,13 +209,6 @@ def _hope(refusal: TookNothing) -> int:
     return 2 if isinstance(refusal, Busy) else 0 if isinstance(refusal, Retired) else 1
 
 
-def _nothing_usable(made: Made) -> JobError:
-    withheld = [item.reason for item in made.items if isinstance(item, Withheld)]
-    if withheld and len(withheld) == len(made.items):
-        return JobError(code="content_rejected", message=withheld[0], stage="output")
-    return JobError(code="provider_failed", message="the provider delivered nothing usable", retryable=True)
-
-
 def _ended_by(error: GeneratorError) -> Outcome:
     """What a provider's verdict means for the job."""
     match error:
@@ -279,14 +222,3 @@ def _ended_by(error: GeneratorError) -> Outcome:
             return Failed(JobError(code="model_retired", message=error.message))
         case _:
             return Failed(JobError(code="provider_failed", message=error.message, retryable=True))
-
-
-@asynccontextmanager
-async def _owned(made: Made) -> AsyncIterator[None]:
-    """Temporary files belong to whoever receives them: remove them, whatever happens."""
-    try:
-        yield
-    finally:
-        for item in made.items:
-            if isinstance(item, Artifact) and isinstance(item.content, Path):
-                item.content.unlink(missing_ok=True)
