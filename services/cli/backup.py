@@ -11,7 +11,7 @@ import typer
 from services.cli.failing import CannotLook, one_line_errors
 from services.serving import listener_on
 from shared.settings import Settings, load_settings
-from shared.wiring import sqlite_path
+from shared.wiring.stores import sqlite_path
 
 STORE: Final = "mediaforge.db"
 MEDIA: Final = "media"

@@ -17,7 +17,8 @@ from shared.usecases import accounts
 from shared.usecases import audit as auditing
 from shared.usecases import keys as api_keys
 from shared.usecases.app import App
-from shared.wiring import open_operations, worker_secret
+from shared.wiring import open_operations
+from shared.wiring.secret import worker_secret
 
 out = Console(highlight=False)
 keys = typer.Typer(no_args_is_help=True)

@@ -18,7 +18,10 @@ import structlog
 
 from services.serving import DRAIN_SECONDS, EXIT_BAD_START, PARENT_PIPE, listener_on
 from shared.settings import BadSettings, Settings
-from shared.wiring import catalogue_of, open_media, open_store, worker_secret
+from shared.wiring import catalogue_of
+from shared.wiring.media import open_media
+from shared.wiring.secret import worker_secret
+from shared.wiring.stores import open_store
 
 START_SECONDS: Final = 60
 SWEEP_PAUSE_SECONDS: Final = 1.0

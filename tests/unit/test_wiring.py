@@ -14,7 +14,8 @@ from shared.adapters.auth.tokens import DevTokens
 from shared.adapters.memory import MemoryStore
 from shared.domain.errors import Unauthenticated
 from shared.settings import BadSettings, Settings
-from shared.wiring import open_gateway, open_worker, worker_secret
+from shared.wiring import open_gateway, open_worker
+from shared.wiring.secret import worker_secret
 
 
 @pytest.fixture(autouse=True)
