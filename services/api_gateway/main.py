@@ -65,6 +65,7 @@ def create_app(gateway: Gateway) -> FastAPI:
         responses=_ERRORS,
     )
     app.state.gateway = gateway
+    app.state.readiness = health.Readiness(gateway.app)
     app.state.waits = asyncio.Semaphore(settings.max_waits)
     for module in (generate, jobs, public, ledger, admin, health):
         app.include_router(module.router)

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from structlog.testing import capture_logs
 
 from services.api_gateway.main import create_app
+from services.api_gateway.routes.health import Readiness
 from shared.adapters.auth.tokens import ApiKeys, DevTokens
 from shared.adapters.media.local_disk import LocalDisk
 from shared.adapters.memory import MemoryStore
@@ -85,6 +86,7 @@ def usual_app(gateway: Gateway) -> FastAPI:
     if not _USUAL:
         _USUAL.append(create_app(gateway))
     _USUAL[0].state.gateway = gateway
+    _USUAL[0].state.readiness = Readiness(gateway.app)
     return _USUAL[0]
 
 

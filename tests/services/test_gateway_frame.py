@@ -286,6 +286,7 @@ async def test_ready_names_the_part_that_does_not_answer(site: Site, nobody: htt
     assert (await nobody.get("/ready")).json() == well
 
     site.health.is_down = True
+    site.world.clock.advance(seconds=1)
     answer = await nobody.get("/ready")
     assert answer.status_code == 503
     assert answer.json() == {"status": "unavailable", "parts": {"store": "unavailable", "queue": "ok"}}
@@ -293,10 +294,27 @@ async def test_ready_names_the_part_that_does_not_answer(site: Site, nobody: htt
 
     site.health.is_down = False
     site.world.queue.fails = QueueUnavailable("no more room")
+    site.world.clock.advance(seconds=1)
     answer = await nobody.get("/ready")
     assert (answer.status_code, answer.json()["parts"]) == (503, {"store": "ok", "queue": "unavailable"})
     site.world.queue.fails = None
+    site.world.clock.advance(seconds=1)
     assert (await nobody.get("/ready")).json() == well
+
+
+async def test_many_who_ask_at_once_whether_it_is_ready_cost_one_look(
+    site: Site, nobody: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+
+    async def counted() -> None:
+        nonlocal looks
+        looks += 1
+
+    monkeypatch.setattr(site.world.queue, "check", counted)
+    site.world.clock.advance(seconds=1)
+    await asyncio.gather(*(nobody.get("/ready") for _ in range(20)))
+    assert looks == 1
 
 
 # What nobody foresaw.
