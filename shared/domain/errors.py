@@ -16,7 +16,8 @@ MediaForgeError
 │   ├── StoreUnavailable    nothing is known to be written
 │   │   └── Conflict        others kept changing the same records
 │   ├── QueueUnavailable    the hint may be lost; the sweep makes up for it
-│   └── MediaUnavailable    the bytes were not stored
+│   ├── MediaUnavailable    the bytes were not stored
+│   └── AuthUnavailable     whether a token is good cannot be known now; it may well be
 └── BrokenInvariant         a bug: the books or a job would have become wrong, so nothing was written
     └── IllegalMove
 """
@@ -124,6 +125,10 @@ class QueueUnavailable(Unavailable):
 
 class MediaUnavailable(Unavailable):
     pass
+
+
+class AuthUnavailable(Unavailable):
+    """Not `Unauthenticated`: the caller must not throw a good token away."""
 
 
 class BrokenInvariant(MediaForgeError):

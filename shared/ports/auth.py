@@ -18,9 +18,16 @@ class Caller:
 
 class Authenticator(Protocol):
     async def authenticate(self, token: str) -> Caller:
-        """Who holds this bearer token; raises `Unauthenticated`, or `StoreUnavailable`."""
+        """Who holds this bearer token.
+
+        Raises `Unauthenticated` for every other text, whatever it is, with a message fit for whoever sent
+        it; and `StoreUnavailable` or `AuthUnavailable` when it cannot be known now.
+        """
 
 
 class PushVerifier(Protocol):
     async def verify(self, token: str) -> None:
-        """Raise `Unauthenticated` unless the bearer of this token may push to the worker."""
+        """Raise `Unauthenticated` unless the bearer of this token may push to the worker.
+
+        Raises `AuthUnavailable` when that cannot be known now: the push must then come again.
+        """
