@@ -16,20 +16,6 @@ CLIENT_VARIABLES: Final = frozenset({"URL", "TOKEN", "PARENT_PIPE", "CLOUD_SDK"}
 """Not settings: read by the command line and `make emulators`, or set by `mediaforge up` for its children."""
 
 
-CLOUD_VARIABLES: Final = frozenset(
-    {
-        "GEMINI_API_KEY",
-        "OPENAI_API_KEY",
-        "PUSH_AUDIENCE",
-        "PUSH_SERVICE_ACCOUNT",
-        "S3_ACCESS_KEY_ID",
-        "S3_ENDPOINT",
-        "S3_SECRET_ACCESS_KEY",
-    }
-)
-"""Of deployments in the cloud; nothing on one machine reads them."""
-
-
 class BadSettings(Exception):
     """One line that names the variable and says what it must be."""
 
@@ -45,13 +31,15 @@ class Settings(BaseSettings):
     """`production` refuses dev tokens and writes logs as JSON."""
 
     store: str = ""
-    """`sqlite:///path`, `postgresql://user:password@host/database` or `memory://`; by default in home."""
+    """`sqlite:///path`, `postgresql://user:password@host/database`, `firestore://project` or `memory://`;
+    by default in home."""
     queue: str = "embedded://"
-    """`embedded://`: in the process, pushing to the worker over HTTP."""
+    """`embedded://` (in the process, pushing to the worker over HTTP), `pubsub://project` or
+    `cloudtasks://project/location`."""
     media: str = ""
-    """`file:///absolute/folder`; by default a folder in home."""
-    auth: Literal["dev", "keys"] = "dev"
-    """`dev`: dev tokens and API keys; `keys`: API keys only."""
+    """`file:///absolute/folder`, `s3://bucket` or `r2://account/bucket`; by default a folder in home."""
+    auth: Literal["dev", "keys", "firebase"] = "dev"
+    """`dev`: dev tokens and API keys; `firebase`: Firebase ID tokens and API keys; `keys`: API keys only."""
     catalogue: Path | None = None
     """Your own catalogue of models, prices and styles, instead of the one that ships."""
     signup_tokens: int = Field(default=-1, ge=-1, le=10**12)
@@ -66,13 +54,51 @@ class Settings(BaseSettings):
     public_url: str = ""
     """Where users reach the gateway; by default its own address."""
     media_public_url: str = ""
-    """Where users fetch media; by default the gateway's `/media`."""
+    """Where users fetch media: a public bucket's address. By default the gateway's `/media`, which sends them
+    to signed links if media are in a bucket."""
     worker_url: str = ""
     """Where the embedded queue reaches the worker; by default its own address."""
     worker_secret: SecretStr = SecretStr("")
     """What the queue shows to the worker; by default made once and kept in home."""
+    push_service_account: str = ""
+    """Whose tokens the worker takes instead of the secret: emails of service accounts, commas between."""
+    push_audience: str = ""
+    """What these tokens must be made out for; by default the worker's URL. Several with commas between."""
+    push_behind_iam: bool = False
+    """Set it only where Cloud Run's own IAM check stands before the worker: it removes tokens' signatures."""
+    firebase_project: str = ""
+    """Whose ID tokens are taken; by default the project of the Firestore store."""
     cors_origins: str = "*"
     """Origins whose pages may call the gateway, with commas between."""
+
+    s3_endpoint: str = ""
+    """Of an S3 that is not Amazon's; `r2://` knows its own."""
+    s3_region: str = ""
+    """By default `auto` with an endpoint, and without one what Amazon's own settings say."""
+    s3_access_key_id: str = ""
+    """Without keys, those are used that Amazon gives a machine."""
+    s3_secret_access_key: SecretStr = SecretStr("")
+    """Belongs to the key id."""
+    signed_link_seconds: int = Field(default=3_600, ge=60, le=604_800)
+    """How long a signed link to media works; the URLs in documents work for ever."""
+
+    gemini_api_key: SecretStr = SecretStr("")
+    """For the generators `gemini` and `omni`."""
+    gemini_url: str = ""
+    """Another address of the Gemini API; by default Google's."""
+    vertex_project: str = ""
+    """For the generator `veo`, and for `gemini` without a key; the machine needs credentials for it."""
+    vertex_location: str = "us-central1"
+    """Where Vertex AI runs it."""
+    vertex_output: str = ""
+    """`gs://bucket/folder` that Veo writes films into, for the worker to stream; otherwise they come inside
+    its answers, which takes five times their size in memory."""
+    vertex_url: str = ""
+    """Another address of Vertex AI; by default Google's."""
+    openai_api_key: SecretStr = SecretStr("")
+    """For the generator `openai`."""
+    openai_url: str = ""
+    """Another address of the OpenAI API, up to and with `/v1`; by default OpenAI's."""
 
     max_body_bytes: int = Field(default=10_000_000, ge=1_000)
     """The largest body of a request; more is refused with 413."""
@@ -116,7 +142,15 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least that is logged."""
 
-    @field_validator("public_url", "media_public_url", "worker_url")
+    @field_validator(
+        "public_url",
+        "media_public_url",
+        "worker_url",
+        "s3_endpoint",
+        "gemini_url",
+        "vertex_url",
+        "openai_url",
+    )
     @classmethod
     def _is_an_address(cls, url: str) -> str:
         if url and not url.startswith(("http://", "https://")):
@@ -190,7 +224,8 @@ def settings_page() -> str:
     ]
     for name, field in Settings.model_fields.items():
         default = "" if str(field.default) in ("", "None", "-1") else f"`{field.default}`"
-        lines.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
+        description = " ".join((field.description or "").split())
+        lines.append(f"| `{PREFIX}{name.upper()}` | {default} | {description} |")
     return "\n".join(lines) + "\n"
 
 
@@ -205,7 +240,7 @@ def port_to_listen_on(configured: int) -> int:
 def _refuse_unknown(name: str) -> None:
     known = {field.upper() for field in Settings.model_fields} | CLIENT_VARIABLES
     short = name.removeprefix(PREFIX)
-    if short == name or short in known or short in CLOUD_VARIABLES:
+    if short == name or short in known:
         return
     close = difflib.get_close_matches(short, known, n=1)
     raise BadSettings(f"{name} is not a setting" + (f"; did you mean {PREFIX}{close[0]}?" if close else ""))
@@ -217,7 +252,9 @@ def _explained(error: ValidationError) -> str:
     if not problem["loc"]:
         return message
     name = f"{PREFIX}{str(problem['loc'][0]).upper()}"
-    value = "" if "secret" in name.lower() else f" (it is {problem['input']!r})"
+    field = Settings.model_fields.get(str(problem["loc"][0]))
+    is_secret = field is not None and isinstance(field.default, SecretStr)
+    value = "" if is_secret else f" (it is {problem['input']!r})"
     return f"{name}: {message[0].lower()}{message[1:]}{value}"
 
 

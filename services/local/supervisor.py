@@ -83,8 +83,7 @@ class Supervisor:
             raise BadSettings("MEDIAFORGE_STORE: memory:// lives in one process and `up` starts two")
         worker_secret(settings)
         catalogue_of(settings)
-        await open_media(settings)
-        async with open_store(settings):
+        async with open_media(settings), open_store(settings):
             pass
         for port in (settings.gateway_port, settings.worker_port):
             listener_on(settings.host, port).close()

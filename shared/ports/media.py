@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from shared.domain.ids import ClaimToken, JobId
 from shared.domain.job import Media
@@ -18,6 +18,9 @@ TYPES: Final = {extension: type_ for type_, extension in EXTENSIONS.items()}
 
 _KEY = re.compile(r"(job_[0-9A-HJKMNP-TV-Z]{26})/([0-9a-f]{32})/([0-9]{1,5})\.([a-z0-9]{3,4})")
 
+# Of any job, also of internal ones, which store nothing.
+_PREFIX = re.compile(r"job_[0-9A-HJKMNP-TV-Z]{26}(:[a-z0-9_:.-]{1,64})?/([0-9a-f]{32}/)?")
+
 
 def media_key(job: JobId, token: ClaimToken, number: int, type_: str) -> str:
     """Under the claim's own token, so that nothing a stale worker writes can replace what is shown."""
@@ -27,6 +30,11 @@ def media_key(job: JobId, token: ClaimToken, number: int, type_: str) -> str:
 def is_media_key(text: str) -> bool:
     match = _KEY.fullmatch(text)
     return match is not None and match[4] in TYPES
+
+
+def is_media_prefix(text: str) -> bool:
+    """Whether it names all media of one job, or of one claim of it, and nothing else."""
+    return _PREFIX.fullmatch(text) is not None
 
 
 class MediaStore(Protocol):
@@ -44,6 +52,17 @@ class MediaStore(Protocol):
 
     async def check(self) -> None:
         """Raise `MediaUnavailable` unless objects can be written right now."""
+
+
+class Presigner(Protocol):
+    """Links to objects that are not public."""
+
+    @property
+    def expires_seconds(self) -> int:
+        """How long a link works."""
+
+    def link(self, key: str, *, method: Literal["GET", "HEAD"] = "GET") -> str:
+        """Where that method finds the object until the link expires, whether or not there is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

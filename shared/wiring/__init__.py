@@ -14,13 +14,14 @@ from shared.catalogue import BadCatalogue, load_catalogue
 from shared.domain.catalogue import Catalogue
 from shared.domain.policy import Policy
 from shared.ports.auth import Authenticator, PushVerifier
+from shared.ports.media import Presigner
 from shared.settings import BadSettings, Settings
 from shared.usecases.app import App, WorkerApp
 from shared.usecases.handlers import all_handlers
 from shared.usecases.work import Work
 from shared.wiring.callers import authenticator_of
 from shared.wiring.generators import open_generators
-from shared.wiring.media import local_disk_of, open_media
+from shared.wiring.media import local_disk_of, open_media, presigner_of
 from shared.wiring.queues import open_queue
 from shared.wiring.secret import worker_secret
 from shared.wiring.stores import open_store, sqlite_path
@@ -38,6 +39,8 @@ class Gateway:
     authenticator: Authenticator
     local_media: "LocalDisk | None"
     """Set where the gateway itself serves the media."""
+    presigner: Presigner | None = None
+    """Set where it sends those who ask for media to a bucket that is not public."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +71,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             settings=settings,
             authenticator=authenticator_of(settings, store),
             local_media=local_disk_of(settings),
+            presigner=presigner_of(settings, clock),
         )
 
 
@@ -110,7 +114,7 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
             clock=clock,
             noise=system_noise,
             signup_tokens=settings.tokens_at_signup,
-            media=await open_media(settings),
+            media=await stack.enter_async_context(open_media(settings)),
             inspector=inspector,
             generators=await stack.enter_async_context(open_generators(settings, catalogue, clock)),
             stop_grace_seconds=settings.shutdown_grace_seconds,

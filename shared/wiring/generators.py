@@ -1,34 +1,145 @@
 """The generators that the catalogue names."""
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Final
 
 from shared.adapters.clock import system_noise
 from shared.domain.catalogue import Catalogue
 from shared.ports.clock import Clock
 from shared.ports.generator import Generator
 from shared.settings import BadSettings, Settings
+from shared.wiring.extras import needs_extra
+
+CALL_MARGIN_SECONDS: Final = 5
+"""How much earlier than the engine a client gives up, so that it is the client that says what happened."""
+
+SCRATCH: Final = "scratch"
+"""In home: where films lie until they are stored."""
 
 
 @asynccontextmanager
 async def open_generators(
     settings: Settings, catalogue: Catalogue, clock: Clock
 ) -> AsyncIterator[Mapping[str, Generator]]:
-    """The generators that the catalogue names, by their names there."""
+    """By their names in the catalogue; only those that a model of it wants."""
+    shortest: dict[str, int] = {}
+    for model in catalogue.models.values():
+        seconds = model.start_timeout_seconds
+        shortest[model.generator] = min(shortest.get(model.generator, seconds), seconds)
     async with AsyncExitStack() as stack:
-        generators: dict[str, Generator] = {}
-        for name in {model.generator for model in catalogue.models.values()}:
-            if name != "local":
-                raise BadSettings(f"MEDIAFORGE_CATALOGUE: there is no generator {name}")
-            from shared.adapters.generators.local_renderer import LocalRenderer
+        yield {
+            name: await stack.enter_async_context(_open(name, settings, clock, start_seconds=seconds))
+            for name, seconds in shortest.items()
+        }
 
-            renderer = LocalRenderer(
-                settings.home,
-                clock=clock,
-                noise=system_noise,
-                latency_seconds=settings.local_latency_seconds,
-                failure_rate=settings.local_failure_rate,
-                operations_file=settings.local_operations,
+
+def _open(
+    name: str, settings: Settings, clock: Clock, *, start_seconds: int
+) -> AbstractAsyncContextManager[Generator]:
+    match name:
+        case "local":
+            return _local(settings, clock)
+        case "gemini":
+            return _gemini(settings, start_seconds)
+        case "veo":
+            return _veo(settings, start_seconds)
+        case "omni":
+            return _omni(settings, start_seconds)
+        case "openai":
+            return _openai(settings, start_seconds)
+        case _:
+            raise BadSettings(
+                f"MEDIAFORGE_CATALOGUE: there is no generator {name}, but local, gemini, veo, omni, openai"
             )
-            generators[name] = await stack.enter_async_context(renderer)
-        yield generators
+
+
+def _call_seconds(start_seconds: int) -> int:
+    return max(1, start_seconds - CALL_MARGIN_SECONDS)
+
+
+def _local(settings: Settings, clock: Clock) -> AbstractAsyncContextManager[Generator]:
+    from shared.adapters.generators.local_renderer import LocalRenderer
+
+    return LocalRenderer(
+        settings.home,
+        clock=clock,
+        noise=system_noise,
+        latency_seconds=settings.local_latency_seconds,
+        failure_rate=settings.local_failure_rate,
+        operations_file=settings.local_operations,
+    )
+
+
+def _gemini(settings: Settings, start_seconds: int) -> AbstractAsyncContextManager[Generator]:
+    with needs_extra("MEDIAFORGE_CATALOGUE", "gemini"):
+        from shared.adapters.generators.google.gemini_image import TIMEOUT_SECONDS, GeminiImages
+    timeout = min(TIMEOUT_SECONDS, _call_seconds(start_seconds))
+    key = settings.gemini_api_key.get_secret_value()
+    if key or not settings.vertex_project:
+        url = settings.gemini_url or None
+        opening = GeminiImages.open(api_key=key, base_url=url, timeout_seconds=timeout)
+        return _translated("MEDIAFORGE_GEMINI_API_KEY", opening)
+    return _translated(
+        "MEDIAFORGE_VERTEX_PROJECT",
+        GeminiImages.open(
+            project=settings.vertex_project,
+            location=settings.vertex_location,
+            base_url=settings.vertex_url or None,
+            timeout_seconds=timeout,
+        ),
+    )
+
+
+def _veo(settings: Settings, start_seconds: int) -> AbstractAsyncContextManager[Generator]:
+    with needs_extra("MEDIAFORGE_CATALOGUE", "gemini"):
+        from shared.adapters.generators.google.veo import Veo
+        from shared.adapters.generators.google.videos import START_SECONDS
+    opening = Veo.open(
+        project=settings.vertex_project,
+        location=settings.vertex_location,
+        scratch=settings.home / SCRATCH,
+        output_gcs_uri=settings.vertex_output or None,
+        base_url=settings.vertex_url or None,
+        start_seconds=min(START_SECONDS, _call_seconds(start_seconds)),
+    )
+    return _translated("MEDIAFORGE_VERTEX_PROJECT", opening)
+
+
+def _omni(settings: Settings, start_seconds: int) -> AbstractAsyncContextManager[Generator]:
+    with needs_extra("MEDIAFORGE_CATALOGUE", "gemini"):
+        from shared.adapters.generators.google.omni_video import OmniVideo
+        from shared.adapters.generators.google.videos import START_SECONDS
+    opening = OmniVideo.open(
+        api_key=settings.gemini_api_key.get_secret_value(),
+        scratch=settings.home / SCRATCH,
+        base_url=settings.gemini_url or None,
+        start_seconds=min(START_SECONDS, _call_seconds(start_seconds)),
+    )
+    return _translated("MEDIAFORGE_GEMINI_API_KEY", opening)
+
+
+def _openai(settings: Settings, start_seconds: int) -> AbstractAsyncContextManager[Generator]:
+    with needs_extra("MEDIAFORGE_CATALOGUE", "openai"):
+        from shared.adapters.generators.openai.images import TIMEOUT_SECONDS, OpenAIImages
+    opening = OpenAIImages.open(
+        api_key=settings.openai_api_key.get_secret_value(),
+        base_url=settings.openai_url or None,
+        timeout_seconds=min(TIMEOUT_SECONDS, _call_seconds(start_seconds)),
+    )
+    return _translated("MEDIAFORGE_OPENAI_API_KEY", opening)
+
+
+@asynccontextmanager
+async def _translated(
+    variable: str, opening: AbstractAsyncContextManager[Generator]
+) -> AsyncIterator[Generator]:
+    """What cannot be opened is one line about the setting that it depends on."""
+    from shared.adapters.generators.remote.http import CannotOpen
+
+    async with AsyncExitStack() as stack:
+        try:
+            generator = await stack.enter_async_context(opening)
+        except CannotOpen as error:
+            raise BadSettings(f"{variable}: {error}") from error
+        yield generator

@@ -7,6 +7,7 @@ from pathlib import Path
 from shared.domain.errors import StoreUnavailable
 from shared.ports.store import Store
 from shared.settings import BadSettings, Settings
+from shared.wiring.extras import needs_extra
 
 
 @asynccontextmanager
@@ -28,12 +29,8 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
 def _database_of(settings: Settings) -> AbstractAsyncContextManager[Store]:
     url, path = settings.store_url, sqlite_path(settings)
     if url.startswith("postgresql://"):
-        try:
+        with needs_extra("MEDIAFORGE_STORE", "postgres"):
             from shared.adapters.sql.postgres import PostgresStore
-        except ModuleNotFoundError as error:
-            raise BadSettings(
-                f"MEDIAFORGE_STORE: there is no {error.name} here; pip install 'mediaforge[postgres]'"
-            ) from error
         return PostgresStore.open(url)
     if path is not None and url != "sqlite:///":
         from shared.adapters.sql.sqlite import SqliteStore

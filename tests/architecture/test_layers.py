@@ -25,7 +25,7 @@ PURE: Final = frozenset(
 
 MAY_IMPORT: Final = {
     "shared.domain": PURE | {"msgspec", "ulid", "shared.domain"},
-    "shared.ports": PURE | {"contextlib", "pathlib", "shared.domain", "shared.ports"},
+    "shared.ports": PURE | {"contextlib", "contextvars", "pathlib", "shared.domain", "shared.ports"},
     "shared.usecases": PURE
     | {"asyncio", "contextlib", "msgspec", "pathlib", "structlog"}
     | {"shared.domain", "shared.ports", "shared.usecases"},
@@ -172,16 +172,13 @@ def test_adapters_know_the_domain_the_ports_and_their_own_family() -> None:
     assert found == []
 
 
-def test_generators_know_nothing_of_each_other() -> None:
-    for module in modules_in("shared.adapters.generators"):
-        if module.name == "shared.adapters.generators":
-            continue
-        own = ".".join(module.name.split(".")[:4])
-        others = [
-            name
-            for name in module.imports
-            if under(name, "shared.adapters.generators") and not under(name, own)
-        ]
+def test_generators_of_different_makers_know_nothing_of_each_other() -> None:
+    """But for what all models behind an HTTP API have in common."""
+    package, common = "shared.adapters.generators", "shared.adapters.generators.remote"
+    for module in modules_in(package):
+        maker = ".".join(module.name.split(".")[:4])
+        own = {maker} if maker == common or under(maker, f"{package}.local_renderer") else {maker, common}
+        others = [name for name in module.imports if under(name, package) and not under(name, *own)]
         assert others == [], module.name
 
 

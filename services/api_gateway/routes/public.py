@@ -1,7 +1,9 @@
 """What everybody may see: the feed, the catalogue, and media by their unguessable names."""
 
-from fastapi import APIRouter, Response
-from fastapi.responses import FileResponse
+from typing import Literal
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import FileResponse, RedirectResponse
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
@@ -10,7 +12,7 @@ from services.api_gateway.dependencies import After, Limit, Parts
 from services.api_gateway.render import catalogue_body, feed_body, json_response, page_body
 from services.api_gateway.schemas import FeedPage
 from shared.domain.errors import NotFound
-from shared.ports.media import TYPES
+from shared.ports.media import TYPES, Presigner, is_media_key
 
 router = APIRouter(tags=["public"])
 
@@ -36,8 +38,10 @@ async def catalogue(gateway: Parts) -> Response:
 @router.api_route(
     "/media/{key:path}", methods=["GET", "HEAD"], response_class=FileResponse, include_in_schema=False
 )
-async def media(gateway: Parts, key: str) -> Response:
-    """A file of this machine, whole or in ranges."""
+async def media(request: Request, gateway: Parts, key: str) -> Response:
+    """A file of this machine, whole or in ranges; or the way to where it is."""
+    if gateway.presigner is not None:
+        return _signed_link(gateway.presigner, key, "HEAD" if request.method == "HEAD" else "GET")
     path = gateway.local_media.find(key) if gateway.local_media else None
     if path is None:
         raise NotFound("there is no such media")
@@ -46,6 +50,15 @@ async def media(gateway: Parts, key: str) -> Response:
     except FileNotFoundError as error:  # erased just now
         raise NotFound("there is no such media") from error
     return _MediaFile(path, stat_result=stat, media_type=TYPES[path.suffix[1:]], headers=_MEDIA_HEADERS)
+
+
+def _signed_link(presigner: Presigner, key: str, method: Literal["GET", "HEAD"]) -> Response:
+    """Documents hold an address of ours, which works for ever; what it leads to works for a while."""
+    if not is_media_key(key):
+        raise NotFound("there is no such media")
+    keep = presigner.expires_seconds // 2
+    link = presigner.link(key, method=method)
+    return RedirectResponse(link, 307, {"Cache-Control": f"private, max-age={keep}"})
 
 
 class _MediaFile(FileResponse):

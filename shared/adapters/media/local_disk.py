@@ -3,17 +3,12 @@
 import asyncio
 import errno
 import os
-import re
 import shutil
 import uuid
 from pathlib import Path
-from typing import Final
 
 from shared.domain.errors import MediaUnavailable
-from shared.ports.media import is_media_key
-
-# Of any job, also of internal ones, which store nothing.
-_PREFIX: Final = re.compile(r"job_[0-9A-HJKMNP-TV-Z]{26}(:[a-z0-9_:.-]{1,64})?/([0-9a-f]{32}/)?")
+from shared.ports.media import is_media_key, is_media_prefix
 
 
 class LocalDisk:
@@ -31,7 +26,7 @@ class LocalDisk:
             raise MediaUnavailable(f"cannot store {key}: {error.strerror or error}") from error
 
     async def delete_prefix(self, prefix: str) -> None:
-        if not _PREFIX.fullmatch(prefix):
+        if not is_media_prefix(prefix):
             raise ValueError(f"not a prefix of media keys: {prefix}")
         try:
             await asyncio.to_thread(_remove, self._root / prefix)
