@@ -1,12 +1,15 @@
-"""The generator port's contract, over the adapters that cost nothing."""
+"""The generator port's contract, over every adapter; those of outside providers talk to a double."""
 
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from shared.adapters.clock import system_noise
+from shared.adapters.generators.google.gemini_image import GeminiImages
 from shared.adapters.generators.local_renderer import LocalRenderer
+from shared.adapters.generators.openai.images import OpenAIImages
 from shared.adapters.media.inspector import PillowInspector
 from shared.domain.ids import JobId
 from shared.domain.requests import ImageRequest, VideoRequest
@@ -19,6 +22,8 @@ from shared.ports.generator import (
     Order,
     Running,
 )
+from tests.providers import gemini, openai
+from tests.providers.server import FakeProvider
 from tests.support import ManualClock
 
 JOB = JobId("job_00000000000000000000000001")
@@ -44,8 +49,29 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
+@pytest.fixture(params=["local_renderer", "gemini_image", "openai_image"])
+async def generator(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock
+) -> AsyncIterator[Generator]:
+    async with AsyncExitStack() as stack:
+        if request.param == "local_renderer":
+            renderer = LocalRenderer(tmp_path, clock=clock, noise=system_noise)
+            yield await stack.enter_async_context(renderer)
+            return
+        provider = await stack.enter_async_context(FakeProvider())
+        if request.param == "gemini_image":
+            provider.handler = gemini.a_model
+            opened: AbstractAsyncContextManager[Generator] = GeminiImages.open(
+                api_key="K", base_url=provider.url
+            )
+        else:
+            provider.handler = openai.a_model
+            opened = OpenAIImages.open(api_key="K", base_url=f"{provider.url}/v1")
+        yield await stack.enter_async_context(opened)
+
+
 @pytest.fixture(params=["local_renderer"])
-async def generator(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Generator]:
+async def film_maker(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Generator]:
     async with LocalRenderer(tmp_path, clock=clock, noise=system_noise) as renderer:
         yield renderer
 
@@ -75,11 +101,11 @@ async def test_an_image_order_makes_as_many_images_as_were_asked_for(generator: 
 
 
 async def test_a_video_order_becomes_an_operation_that_ends_in_a_film(
-    generator: Generator, clock: ManualClock
+    film_maker: Generator, clock: ManualClock
 ) -> None:
-    taken = await generator.start(FILM)
+    taken = await film_maker.start(FILM)
     assert isinstance(taken, Running)
-    [item] = (await followed(generator, taken, clock)).items
+    [item] = (await followed(film_maker, taken, clock)).items
     assert isinstance(item, Artifact)
     inspector = PillowInspector()
     seen = await inspector.inspect(item.content)
@@ -88,13 +114,13 @@ async def test_a_video_order_becomes_an_operation_that_ends_in_a_film(
 
 
 async def test_a_finished_operation_may_be_asked_about_again(
-    generator: Generator, clock: ManualClock
+    film_maker: Generator, clock: ManualClock
 ) -> None:
-    taken = await generator.start(FILM)
+    taken = await film_maker.start(FILM)
     assert isinstance(taken, Running)
     contents = []
     for _ in range(2):
-        [item] = (await followed(generator, taken, clock)).items
+        [item] = (await followed(film_maker, taken, clock)).items
         assert isinstance(item, Artifact)
         assert isinstance(item.content, Path)
         contents.append(item.content.read_bytes())
@@ -116,12 +142,12 @@ async def test_an_operation_that_does_not_exist_has_failed(generator: Generator,
 
 
 async def test_a_cancelled_operation_yields_nothing_and_may_be_cancelled_again(
-    generator: Generator, clock: ManualClock
+    film_maker: Generator, clock: ManualClock
 ) -> None:
-    taken = await generator.start(FILM)
+    taken = await film_maker.start(FILM)
     assert isinstance(taken, Running)
     for _ in range(2):
-        await generator.cancel(FILM, taken.reference)
+        await film_maker.cancel(FILM, taken.reference)
     clock.advance(minutes=1)
     with pytest.raises(GenerationFailed):
-        await generator.poll(FILM, taken.reference)
+        await film_maker.poll(FILM, taken.reference)
