@@ -22,7 +22,7 @@ from shared.ports.generator import (
     Order,
     Running,
 )
-from tests.providers import gemini, openai
+from tests.providers import gemini, omni, openai, veo
 from tests.providers.server import FakeProvider
 from tests.support import ManualClock
 
@@ -49,31 +49,45 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-@pytest.fixture(params=["local_renderer", "gemini_image", "openai_image"])
-async def generator(
+def a_renderer(home: Path, clock: ManualClock) -> AbstractAsyncContextManager[Generator]:
+    return LocalRenderer(home, clock=clock, noise=system_noise)
+
+
+def a_remote(name: str, provider: FakeProvider, home: Path) -> AbstractAsyncContextManager[Generator]:
+    """The generator of an outside maker, with a double of that maker."""
+    match name:
+        case "gemini_image":
+            provider.handler = gemini.a_model
+            return GeminiImages.open(api_key="K", base_url=provider.url)
+        case "openai_image":
+            provider.handler = openai.a_model
+            return OpenAIImages.open(api_key="K", base_url=f"{provider.url}/v1")
+        case "veo":
+            provider.handler = veo.AModel()
+            return veo.open_veo(provider, home)
+        case _:
+            provider.handler = omni.AModel()
+            return omni.open_omni(provider, home)
+
+
+PAINTERS, FILM_MAKERS = ["local_renderer", "gemini_image", "openai_image"], ["local_renderer", "veo", "omni"]
+
+
+@pytest.fixture
+async def made_by(
     request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock
 ) -> AsyncIterator[Generator]:
     async with AsyncExitStack() as stack:
         if request.param == "local_renderer":
-            renderer = LocalRenderer(tmp_path, clock=clock, noise=system_noise)
-            yield await stack.enter_async_context(renderer)
+            yield await stack.enter_async_context(a_renderer(tmp_path, clock))
             return
         provider = await stack.enter_async_context(FakeProvider())
-        if request.param == "gemini_image":
-            provider.handler = gemini.a_model
-            opened: AbstractAsyncContextManager[Generator] = GeminiImages.open(
-                api_key="K", base_url=provider.url
-            )
-        else:
-            provider.handler = openai.a_model
-            opened = OpenAIImages.open(api_key="K", base_url=f"{provider.url}/v1")
-        yield await stack.enter_async_context(opened)
+        yield await stack.enter_async_context(a_remote(request.param, provider, tmp_path))
 
 
-@pytest.fixture(params=["local_renderer"])
-async def film_maker(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Generator]:
-    async with LocalRenderer(tmp_path, clock=clock, noise=system_noise) as renderer:
-        yield renderer
+every_generator = pytest.mark.parametrize("made_by", sorted({*PAINTERS, *FILM_MAKERS}), indirect=True)
+painters = pytest.mark.parametrize("made_by", PAINTERS, indirect=True)
+film_makers = pytest.mark.parametrize("made_by", FILM_MAKERS, indirect=True)
 
 
 async def followed(generator: Generator, taken: Running | Made, clock: ManualClock) -> Made:
@@ -88,8 +102,9 @@ async def followed(generator: Generator, taken: Running | Made, clock: ManualClo
     raise AssertionError("the operation never ends")
 
 
-async def test_an_image_order_makes_as_many_images_as_were_asked_for(generator: Generator) -> None:
-    made = await generator.start(PICTURES)
+@painters
+async def test_an_image_order_makes_as_many_images_as_were_asked_for(made_by: Generator) -> None:
+    made = await made_by.start(PICTURES)
     assert isinstance(made, Made)
     assert len(made.items) == 2
     inspector = PillowInspector()
@@ -100,12 +115,13 @@ async def test_an_image_order_makes_as_many_images_as_were_asked_for(generator: 
     inspector.close()
 
 
+@film_makers
 async def test_a_video_order_becomes_an_operation_that_ends_in_a_film(
-    film_maker: Generator, clock: ManualClock
+    made_by: Generator, clock: ManualClock
 ) -> None:
-    taken = await film_maker.start(FILM)
+    taken = await made_by.start(FILM)
     assert isinstance(taken, Running)
-    [item] = (await followed(film_maker, taken, clock)).items
+    [item] = (await followed(made_by, taken, clock)).items
     assert isinstance(item, Artifact)
     inspector = PillowInspector()
     seen = await inspector.inspect(item.content)
@@ -113,14 +129,13 @@ async def test_a_video_order_becomes_an_operation_that_ends_in_a_film(
     assert (seen.type, seen.width, seen.height, seen.seconds) == ("video/mp4", 64, 48, 1.0)
 
 
-async def test_a_finished_operation_may_be_asked_about_again(
-    film_maker: Generator, clock: ManualClock
-) -> None:
-    taken = await film_maker.start(FILM)
+@film_makers
+async def test_a_finished_operation_may_be_asked_about_again(made_by: Generator, clock: ManualClock) -> None:
+    taken = await made_by.start(FILM)
     assert isinstance(taken, Running)
     contents = []
     for _ in range(2):
-        [item] = (await followed(film_maker, taken, clock)).items
+        [item] = (await followed(made_by, taken, clock)).items
         assert isinstance(item, Artifact)
         assert isinstance(item.content, Path)
         contents.append(item.content.read_bytes())
@@ -128,26 +143,29 @@ async def test_a_finished_operation_may_be_asked_about_again(
     assert contents[0] == contents[1]
 
 
-async def test_a_prompt_against_the_policy_is_refused_before_anything_is_taken(generator: Generator) -> None:
+@painters
+async def test_a_prompt_against_the_policy_is_refused_before_anything_is_taken(made_by: Generator) -> None:
     with pytest.raises(ContentRejected) as refused:
-        await generator.start(REFUSED)
+        await made_by.start(REFUSED)
     assert refused.value.stage == "prompt"
 
 
+@every_generator
 @pytest.mark.parametrize("reference", ["", "nonsense", "../../etc/passwd", "x" * 10_000])
-async def test_an_operation_that_does_not_exist_has_failed(generator: Generator, reference: str) -> None:
+async def test_an_operation_that_does_not_exist_has_failed(made_by: Generator, reference: str) -> None:
     with pytest.raises(GenerationFailed):
-        await generator.poll(FILM, reference)
-    await generator.cancel(FILM, reference)
+        await made_by.poll(FILM, reference)
+    await made_by.cancel(FILM, reference)
 
 
+@pytest.mark.parametrize("made_by", ["local_renderer", "omni"], indirect=True)
 async def test_a_cancelled_operation_yields_nothing_and_may_be_cancelled_again(
-    film_maker: Generator, clock: ManualClock
+    made_by: Generator, clock: ManualClock
 ) -> None:
-    taken = await film_maker.start(FILM)
+    taken = await made_by.start(FILM)
     assert isinstance(taken, Running)
     for _ in range(2):
-        await film_maker.cancel(FILM, taken.reference)
+        await made_by.cancel(FILM, taken.reference)
     clock.advance(minutes=1)
     with pytest.raises(GenerationFailed):
-        await film_maker.poll(FILM, taken.reference)
+        await made_by.poll(FILM, taken.reference)
