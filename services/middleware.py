@@ -4,11 +4,14 @@ import asyncio
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 import msgspec
 import structlog
 from starlette.exceptions import HTTPException
+
+from shared.ports.tracing import Trace, read_trace, tracing
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -20,7 +23,7 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/=+-]{1,128}")
 
 
 class RequestFrame:
-    """Gives each request an id that follows it into the logs, the job and the worker; and fixed headers."""
+    """Gives each request an id that follows it into the logs, the job and the worker, as its trace does."""
 
     def __init__(self, app: App, *, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         self._app = app
@@ -31,6 +34,7 @@ class RequestFrame:
             await self._app(scope, receive, send)
             return
         request_id = _asked_for(scope) or f"req_{secrets.token_hex(12)}"
+        trace = read_trace(_header(scope, b"traceparent"), _header(scope, b"tracestate"))
         scope.setdefault("state", {})["request_id"] = request_id
         extra = [*self._headers, (b"x-request-id", request_id.encode())]
 
@@ -39,15 +43,25 @@ class RequestFrame:
                 message["headers"] = [*message.get("headers", ()), *extra]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with in_logs(request_id, trace), tracing(trace):
             await self._app(scope, receive, framed)
 
 
+def in_logs(request_id: str, trace: Trace | None, **more: str) -> AbstractContextManager[None]:
+    """What is logged inside names its request, and its trace if it has one."""
+    named = {"trace_id": trace.id} if trace else {}
+    return structlog.contextvars.bound_contextvars(request_id=request_id, **named, **more)
+
+
 def _asked_for(scope: Scope) -> str | None:
+    text = _header(scope, b"x-request-id")
+    return text if text is not None and _REQUEST_ID.fullmatch(text) else None
+
+
+def _header(scope: Scope, wanted: bytes) -> str | None:
     for name, value in scope["headers"]:
-        if name == b"x-request-id":
-            text = value.decode("latin-1")
-            return text if _REQUEST_ID.fullmatch(text) else None
+        if name == wanted:
+            return str(value.decode("latin-1"))
     return None
 
 

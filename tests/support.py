@@ -84,6 +84,8 @@ class Dice:
 class RecordingQueue:
     """Keeps every hint until a test delivers it; `fails` makes it refuse the next ones."""
 
+    delays = False
+
     def __init__(self) -> None:
         self.hints: list[Hint] = []
         self.fails: Exception | None = None

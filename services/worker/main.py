@@ -9,15 +9,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final, cast
 
-import structlog
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from services.errors import render_errors_of
-from services.middleware import BodyLimit, RequestFrame
+from services.middleware import BodyLimit, RequestFrame, in_logs
 from services.serving import Service
 from shared.domain.errors import InvalidRequest, Overloaded, Unauthenticated
 from shared.envelope import OTHER_ROUTE, ROUTES, UnreadableMessage, read_hint
+from shared.ports.tracing import current_trace, tracing
 from shared.settings import Settings
 from shared.usecases.sweep import sweep_for
 from shared.wiring import Worker, open_worker
@@ -36,7 +36,10 @@ Parts = Annotated[Worker, Depends(the_worker)]
 
 async def verified(request: Request, worker: Parts) -> None:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
+    if not scheme and worker.settings.environment == "local":
+        # The Pub/Sub emulator sends no header, but it keeps the address that it was given.
+        scheme, token = "bearer", request.query_params.get("token", "")
+    if scheme.lower() != "bearer" or not token:
         raise Unauthenticated("only the queue and the scheduler may call the worker")
     await worker.verifier.verify(token)
 
@@ -56,8 +59,9 @@ def create_app(worker: Worker) -> FastAPI:
         if worker.app.stopping.is_set() or free.locked():
             raise Overloaded("this worker is full or about to stop")
         request_id = hint.request_id or request.state.request_id
+        trace = hint.trace or current_trace()
         async with free:
-            with structlog.contextvars.bound_contextvars(request_id=request_id, job_id=hint.job_id):
+            with in_logs(request_id, trace, job_id=hint.job_id), tracing(trace):
                 await worker.work.process(hint.job_id)
         return Response(status_code=204)
 

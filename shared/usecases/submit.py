@@ -23,6 +23,7 @@ from shared.domain.ledger import Account, Entry, Reason, opened, own_account, po
 from shared.domain.lifecycle import check
 from shared.domain.orders import Order, repeated
 from shared.ports.queue import Hint
+from shared.ports.tracing import current_trace
 from shared.usecases.app import App
 from shared.usecases.fingerprint import fingerprint
 from shared.usecases.reading import visible
@@ -124,10 +125,13 @@ async def retry(
 
 async def publish(app: App, jobs: Sequence[Job]) -> None:
     """Hint that these jobs can be worked on; the sweep makes up for hints that get lost."""
+    trace = current_trace()
+    hints = [
+        Hint(job_id=job.id, kind=job.kind, request_id=job.request_id, trace=trace, not_before=job.not_before)
+        for job in jobs
+    ]
     try:
-        await app.queue.publish(
-            [Hint(job_id=job.id, kind=job.kind, request_id=job.request_id) for job in jobs]
-        )
+        await app.queue.publish(hints)
     except QueueUnavailable as error:
         _log.warning("queue.publish_failed", jobs=len(jobs), error=error.message)
 

@@ -146,8 +146,14 @@ class Work:
             "job.stepped", job_id=turn.job.id, outcome=type(outcome).__name__.lower(), fence=turn.job.fence
         )
         await self._drop_unused(turn, after)
-        if after is not None and after.not_before is not None and after.not_before <= app.clock.now():
+        if after is not None and self._is_worth_a_hint(after):
             await publish(app, [after])
+
+    def _is_worth_a_hint(self, job: Job) -> bool:
+        """Whether a hint would find the job ready; if not, the sweep will see when its time has come."""
+        if job.not_before is None:
+            return False
+        return self._app.queue.delays or job.not_before <= self._app.clock.now()
 
     async def _insist(self, record: Callable[[], Awaitable[Job | None]]) -> Job | None:
         """Offer what was made to the store more than once; raises `StoreUnavailable` in the end."""

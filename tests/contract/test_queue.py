@@ -1,94 +1,39 @@
-"""The queue port's contract, over every adapter that delivers by itself; then what is the embedded's own."""
+"""The queue port's contract, over every adapter that delivers by itself."""
 
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Final
 
-import httpx
 import pytest
-import structlog
 
-from shared.adapters.queues.embedded import MAX_DELIVERY_ATTEMPTS, EmbeddedQueue
 from shared.domain.errors import QueueUnavailable
-from shared.domain.ids import JobId, RequestId
 from shared.domain.job import Kind
 from shared.envelope import read_hint
-from shared.ports.queue import Hint, Queue
+from shared.ports.queue import Queue
+from shared.ports.tracing import Trace
+from tests.contract.pushed import IMAGES, OTHERS, VIDEOS, PushedWorker, a_hint, hints, in_time
+from tests.contract.queue_adapters import CloudTasks, Embedded, PubSub, QueueAdapter
 from tests.support import ManualClock
 
-IMAGES, VIDEOS, OTHERS = "/process-generation", "/process-video", "/process-batch"
+ADAPTERS: Final[dict[str, Callable[[pytest.FixtureRequest], QueueAdapter]]] = {
+    "embedded": lambda _: Embedded(),
+    "pubsub": lambda request: PubSub(request.getfixturevalue("pubsub_emulator")),
+    "cloud_tasks": lambda _: CloudTasks(),
+}
+EXTERNAL: Final = {"pubsub"}
 
-Answer = int | Exception | dict[str, str]
-"""A status, a broken connection, or 503 with these headers."""
-
-
-@dataclass
-class PushedWorker:
-    """A worker that keeps every push and answers what the test says: 204, unless told otherwise."""
-
-    answers: list[Answer] = field(default_factory=list)
-    pushes: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
-    gates: dict[str, asyncio.Event] = field(default_factory=dict)
-    """Routes on which a push is not answered before the event."""
-    in_flight: int = 0
-    most_in_flight: int = 0
-
-    @property
-    def jobs(self) -> list[str]:
-        return [read_hint(body).job_id for _, _, body in self.pushes]
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        body = b""
-        while True:
-            message = await receive()
-            body += message.get("body", b"")
-            if not message.get("more_body"):
-                break
-        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-        self.pushes.append((scope["path"], headers, body))
-        self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        try:
-            if gate := self.gates.get(scope["path"]):
-                await gate.wait()
-        finally:
-            self.in_flight -= 1
-        answer = self.answers.pop(0) if self.answers else 204
-        if isinstance(answer, Exception):
-            raise answer
-        status, extra = (503, answer) if isinstance(answer, dict) else (answer, {})
-        answered = [(name.encode(), value.encode()) for name, value in extra.items()]
-        await send({"type": "http.response.start", "status": status, "headers": answered})
-        await send({"type": "http.response.body", "body": b""})
+SPAN: Final = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-class Opened(Protocol):
-    def __call__(
-        self, worker: PushedWorker, clock: ManualClock, *, in_flight: int = 4, waiting: int = 100
-    ) -> AbstractAsyncContextManager[Queue]: ...
-
-
-def embedded(
-    worker: PushedWorker, clock: ManualClock, *, in_flight: int = 4, waiting: int = 100
-) -> AbstractAsyncContextManager[Queue]:
-    return EmbeddedQueue.open(
-        "http://worker",
-        "the-secret",
-        clock=clock,
-        max_in_flight=in_flight,
-        max_waiting=waiting,
-        transport=httpx.ASGITransport(worker),
-    )
-
-
-@pytest.fixture(params=[embedded], ids=["embedded"])
-def opened(request: pytest.FixtureRequest) -> Opened:
-    opened: Opened = request.param
-    return opened
+@pytest.fixture(
+    params=[pytest.param(name, marks=[pytest.mark.external] if name in EXTERNAL else []) for name in ADAPTERS]
+)
+def adapter(request: pytest.FixtureRequest) -> QueueAdapter:
+    return ADAPTERS[request.param](request)
 
 
 @pytest.fixture
@@ -102,293 +47,145 @@ def worker() -> PushedWorker:
 
 
 @pytest.fixture
-async def queue(opened: Opened, worker: PushedWorker, clock: ManualClock) -> AsyncIterator[Queue]:
-    async with opened(worker, clock) as queue:
+async def queue(adapter: QueueAdapter, worker: PushedWorker, clock: ManualClock) -> AsyncIterator[Queue]:
+    async with adapter.open(worker, clock) as queue:
         yield queue
 
 
-def a_hint(number: int = 1, kind: str = Kind.IMAGE, request_id: str | None = None) -> Hint:
-    return Hint(
-        job_id=JobId(f"job_{number:026d}"),
-        kind=kind,
-        request_id=RequestId(request_id) if request_id is not None else None,
-    )
-
-
-def hints(numbers: Iterable[int], kind: str = Kind.IMAGE) -> list[Hint]:
-    return [a_hint(number, kind) for number in numbers]
-
-
-async def rest() -> None:
-    """Until everything that can happen without the clock has happened."""
-    for _ in range(200):
-        await asyncio.sleep(0)
-
-
-async def passing(clock: ManualClock, seconds: float) -> None:
-    await rest()
-    clock.advance(seconds=seconds)
-    await rest()
-
-
-# The contract.
-
-
-async def test_every_hint_reaches_a_worker(queue: Queue, worker: PushedWorker) -> None:
+async def test_every_hint_reaches_a_worker(queue: Queue, worker: PushedWorker, clock: ManualClock) -> None:
     wanted = hints(range(50))
     await queue.publish(wanted[:20])
     await queue.publish(wanted[20:])
+    await in_time(clock, lambda: set(worker.jobs) == {hint.job_id for hint in wanted})
+
+
+async def test_publishing_nothing_does_nothing(
+    queue: Queue, adapter: QueueAdapter, worker: PushedWorker
+) -> None:
     await queue.publish([])
-    await rest()
-    assert sorted(worker.jobs) == [hint.job_id for hint in wanted]
+    await adapter.calm()
+    assert worker.pushes == []
 
 
-async def test_a_hint_arrives_as_it_was_published(queue: Queue, worker: PushedWorker) -> None:
-    hint = a_hint(7, Kind.VIDEO, request_id="req-7")
+async def test_a_hint_arrives_as_it_was_published(
+    queue: Queue, worker: PushedWorker, clock: ManualClock
+) -> None:
+    hint = replace(a_hint(7, Kind.VIDEO, request_id="req-7"), trace=Trace(SPAN, "rojo=00f067aa0ba902b7"))
     await queue.publish([hint])
-    await rest()
+    await in_time(clock, lambda: bool(worker.pushes))
     [(_, headers, body)] = worker.pushes
     assert read_hint(body) == hint
-    assert headers["authorization"] == "Bearer the-secret"
     assert headers["content-type"] == "application/json"
 
 
-async def test_the_push_is_the_envelope_of_pub_sub(queue: Queue, worker: PushedWorker) -> None:
+async def test_the_push_is_the_envelope_of_pub_sub(
+    queue: Queue, worker: PushedWorker, clock: ManualClock
+) -> None:
     await queue.publish([a_hint(7, request_id="req-7")])
-    await rest()
+    await in_time(clock, lambda: bool(worker.pushes))
     push = json.loads(worker.pushes[0][2])
     assert push["subscription"]
-    assert push["deliveryAttempt"] == 1
     assert push["message"]["messageId"]
     assert push["message"]["attributes"] == {"request_id": "req-7"}
     data = json.loads(base64.b64decode(push["message"]["data"]))
     assert data == {"job_id": a_hint(7).job_id, "kind": "image"}
 
 
-@pytest.mark.parametrize(
-    ("kind", "route"),
-    [
-        ("image", IMAGES),
-        ("video", VIDEOS),
-        ("brand", "/process-training"),
-        ("batch", OTHERS),
-        ("erasure", OTHERS),
-        ("hologram", OTHERS),
-    ],
-)
-async def test_each_kind_has_its_route(queue: Queue, worker: PushedWorker, kind: str, route: str) -> None:
-    await queue.publish([a_hint(kind=kind)])
-    await rest()
-    assert [path for path, _, _ in worker.pushes] == [route]
+async def test_each_kind_has_its_route(queue: Queue, worker: PushedWorker, clock: ManualClock) -> None:
+    routes = {
+        "image": IMAGES,
+        "video": VIDEOS,
+        "brand": "/process-training",
+        "batch": OTHERS,
+        "erasure": OTHERS,
+        "hologram": OTHERS,
+    }
+    await queue.publish([a_hint(number, kind) for number, kind in enumerate(routes)])
+    await in_time(clock, lambda: len(worker.pushes) >= len(routes))
+    went = {read_hint(body).kind: path for path, _, body in worker.pushes}
+    assert went == routes
 
 
-@pytest.mark.parametrize(
-    "refusal",
-    [
-        500,
-        503,
-        401,
-        422,
-        429,
-        302,
-        httpx.ConnectError("refused"),
-        httpx.ReadError("reset"),
-        httpx.ReadTimeout("slow"),
-    ],
-    ids=str,
-)
-async def test_a_push_that_was_not_acknowledged_comes_again(
-    queue: Queue, worker: PushedWorker, clock: ManualClock, refusal: Answer
+async def test_a_push_that_was_not_acknowledged_comes_again_until_it_is(
+    queue: Queue, adapter: QueueAdapter, worker: PushedWorker, clock: ManualClock
 ) -> None:
-    worker.answers = [refusal, refusal]
+    worker.answers = [503, 422, 500]
     await queue.publish([a_hint()])
-    for _ in range(3):
-        await passing(clock, 10)
-    assert worker.jobs == [a_hint().job_id] * 3
-
-    await passing(clock, 3600)
-    assert len(worker.pushes) == 3
-
-
-async def test_repeated_pushes_of_a_hint_are_one_message_with_a_counter(
-    queue: Queue, worker: PushedWorker, clock: ManualClock
-) -> None:
-    worker.answers = [503, 503]
-    await queue.publish([a_hint()])
-    for _ in range(2):
-        await passing(clock, 10)
-    pushes = [json.loads(body) for _, _, body in worker.pushes]
-    assert [push["deliveryAttempt"] for push in pushes] == [1, 2, 3]
-    assert len({push["message"]["messageId"] for push in pushes}) == 1
+    await in_time(clock, lambda: len(worker.pushes) == 4)
+    clock.advance(hours=1)
+    await adapter.calm()
+    assert worker.jobs == [a_hint().job_id] * 4
 
 
 async def test_a_hint_published_while_its_job_is_being_pushed_is_pushed_too(
-    queue: Queue, worker: PushedWorker
+    queue: Queue, worker: PushedWorker, clock: ManualClock
 ) -> None:
     """The worker may have looked just before the change that the second hint is about."""
-    worker.gates[IMAGES] = asyncio.Event()
+    gate = worker.gates[IMAGES] = asyncio.Event()
     await queue.publish([a_hint()])
-    await rest()
+    await in_time(clock, lambda: worker.in_flight == 1)
     await queue.publish([a_hint()])
-    worker.gates.pop(IMAGES).set()
-    await rest()
-    assert worker.jobs == [a_hint().job_id] * 2
+    gate.set()
+    await in_time(clock, lambda: worker.jobs == [a_hint().job_id] * 2)
+
+
+async def test_stuck_videos_do_not_hold_up_images(
+    queue: Queue, worker: PushedWorker, clock: ManualClock
+) -> None:
+    gate = worker.gates[VIDEOS] = asyncio.Event()
+    await queue.publish(hints(range(30), Kind.VIDEO))
+    await in_time(clock, lambda: worker.in_flight >= 2)
+    await queue.publish(hints(range(30, 40)))
+    images = {hint.job_id for hint in hints(range(30, 40))}
+    await in_time(clock, lambda: images <= set(worker.jobs))
+    gate.set()
+    await in_time(clock, lambda: len(set(worker.jobs)) == 40)
+
+
+async def test_many_publish_at_once(queue: Queue, worker: PushedWorker, clock: ManualClock) -> None:
+    kinds = [Kind.IMAGE, Kind.VIDEO, Kind.BATCH]
+    wanted = [a_hint(number, kinds[number % 3]) for number in range(30)]
+    await asyncio.gather(*(queue.publish([hint]) for hint in wanted))
+    await in_time(clock, lambda: set(worker.jobs) == {hint.job_id for hint in wanted})
+
+
+async def test_a_hint_for_later_is_held_back_by_queues_that_can_and_comes_at_once_from_others(
+    queue: Queue, adapter: QueueAdapter, worker: PushedWorker, clock: ManualClock
+) -> None:
+    early = replace(a_hint(), not_before=clock.now() + timedelta(minutes=5))
+    await queue.publish([early])
+    if queue.delays:
+        clock.advance(minutes=4, seconds=59)
+        await adapter.calm()
+        assert worker.pushes == []
+        clock.advance(seconds=1)
+    await in_time(clock, lambda: worker.jobs == [early.job_id])
+
+
+@pytest.mark.parametrize("ago", [timedelta(0), timedelta(days=1)])
+async def test_a_hint_whose_time_has_come_is_delivered_at_once(
+    queue: Queue, worker: PushedWorker, clock: ManualClock, ago: timedelta
+) -> None:
+    before = clock.now()
+    await queue.publish([replace(a_hint(), not_before=before - ago)])
+    async with asyncio.timeout(10):
+        while not worker.pushes:  # noqa: ASYNC110 - not even the manual clock moves
+            await asyncio.sleep(0.005)
+    assert clock.now() == before
 
 
 async def test_a_queue_that_works_passes_its_check(queue: Queue) -> None:
     await queue.check()
 
 
-# The embedded queue's own.
-
-
-async def test_backoff_doubles_from_a_fifth_of_a_second(
-    queue: Queue, worker: PushedWorker, clock: ManualClock
+async def test_a_queue_that_cannot_take_hints_says_so_in_one_line(
+    adapter: QueueAdapter, worker: PushedWorker, clock: ManualClock
 ) -> None:
-    worker.answers = [503] * 4
-    await queue.publish([a_hint()])
-    for number, pause in enumerate((0.2, 0.4, 0.8, 1.6), start=1):
-        await passing(clock, pause - 0.01)
-        assert len(worker.pushes) == number
-        await passing(clock, 0.01)
-        assert len(worker.pushes) == number + 1
-
-
-async def test_a_worker_that_asks_for_time_gets_it(
-    queue: Queue, worker: PushedWorker, clock: ManualClock
-) -> None:
-    worker.answers = [{"Retry-After": "30"}]
-    await queue.publish([a_hint()])
-    await passing(clock, 29.9)
-    assert len(worker.pushes) == 1
-    await passing(clock, 0.1)
-    assert len(worker.pushes) == 2
-
-
-@pytest.mark.parametrize("asked", ["soon", "", "-5", "1.5", "Wed, 21 Oct 2026 07:28:00 GMT", "0"])
-async def test_a_request_for_time_that_makes_no_sense_is_ignored(
-    queue: Queue, worker: PushedWorker, clock: ManualClock, asked: str
-) -> None:
-    worker.answers = [{"Retry-After": asked}]
-    await queue.publish([a_hint()])
-    await passing(clock, 0.2)
-    assert len(worker.pushes) == 2
-
-
-async def test_after_five_refusals_it_gives_up_and_leaves_it_to_the_sweep(
-    queue: Queue, worker: PushedWorker, clock: ManualClock
-) -> None:
-    worker.answers = [422] * 100
-    await queue.publish([a_hint()])
-    for _ in range(20):
-        await passing(clock, 60)
-    assert len(worker.pushes) == MAX_DELIVERY_ATTEMPTS == 5
-
-    worker.answers = []
-    await queue.publish([a_hint()])
-    await rest()
-    assert len(worker.pushes) == 6
-
-
-async def test_no_more_pushes_are_in_flight_than_allowed(
-    opened: Opened, worker: PushedWorker, clock: ManualClock
-) -> None:
-    gate = worker.gates[IMAGES] = asyncio.Event()
-    async with opened(worker, clock, in_flight=3) as queue:
-        await queue.publish(hints(range(10)))
-        await rest()
-        assert worker.in_flight == 3
-        gate.set()
-        await rest()
-        assert sorted(worker.jobs) == [hint.job_id for hint in hints(range(10))]
-    assert worker.most_in_flight == 3
-
-
-async def test_stuck_videos_do_not_hold_up_images(
-    opened: Opened, worker: PushedWorker, clock: ManualClock
-) -> None:
-    worker.gates[VIDEOS] = asyncio.Event()
-    async with opened(worker, clock, in_flight=1, waiting=2) as queue:
-        await queue.publish(hints([1], Kind.VIDEO))
-        await rest()
-        await queue.publish(hints([2, 3], Kind.VIDEO))
-        with pytest.raises(QueueUnavailable, match=VIDEOS):
-            await queue.publish(hints([4], Kind.VIDEO))
-
-        await queue.publish(hints([5]))
-        await rest()
-        assert worker.jobs == [a_hint(1).job_id, a_hint(5).job_id]
-
-
-async def test_a_full_queue_says_so_and_takes_hints_again_when_there_is_room(
-    opened: Opened, worker: PushedWorker, clock: ManualClock
-) -> None:
-    gate = worker.gates[IMAGES] = asyncio.Event()
-    async with opened(worker, clock, in_flight=1, waiting=2) as queue:
-        await queue.publish(hints([1]))
-        await rest()
-        await queue.publish(hints([2, 3]))
-        with pytest.raises(QueueUnavailable):
-            await queue.publish(hints([4]))
-        with pytest.raises(QueueUnavailable, match=IMAGES):
-            await queue.check()
-
-        gate.set()
-        await rest()
-        await queue.check()
-        await queue.publish(hints([4]))
-        await rest()
-        assert worker.jobs == [hint.job_id for hint in hints([1, 2, 3, 4])]
-
-
-async def test_a_second_hint_for_a_job_that_waits_adds_nothing_also_when_full(
-    opened: Opened, worker: PushedWorker, clock: ManualClock
-) -> None:
-    gate = worker.gates[IMAGES] = asyncio.Event()
-    async with opened(worker, clock, in_flight=1, waiting=1) as queue:
-        await queue.publish(hints([1]))
-        await rest()
-        for _ in range(3):
-            await queue.publish(hints([2]))
-        gate.set()
-        await rest()
-    assert worker.jobs == [hint.job_id for hint in hints([1, 2])]
-
-
-async def test_a_closed_queue_leaves_nothing_running(
-    opened: Opened, worker: PushedWorker, clock: ManualClock
-) -> None:
-    worker.gates[IMAGES] = asyncio.Event()
-    worker.answers = [503]
-    before = asyncio.all_tasks()
-    async with opened(worker, clock, in_flight=2) as queue:
-        await queue.publish(hints(range(5)))
-        await queue.publish(hints([7], Kind.VIDEO))
-        await rest()
-        assert asyncio.all_tasks() > before
-    assert asyncio.all_tasks() == before
-    assert worker.in_flight == 0
-
-
-async def test_what_a_request_has_bound_for_its_logs_is_not_said_of_other_hints(
-    worker: PushedWorker,
-) -> None:
-    bound: list[dict[str, Any]] = []
-
-    async def watched(scope: Any, receive: Any, send: Any) -> None:
-        bound.append(dict(structlog.contextvars.get_contextvars()))
-        await worker(scope, receive, send)
-
-    async with EmbeddedQueue.open(
-        "http://worker",
-        "s",
-        clock=ManualClock(),
-        max_in_flight=1,
-        max_waiting=9,
-        transport=httpx.ASGITransport(watched),
-    ) as queue:
-        with structlog.contextvars.bound_contextvars(request_id="of another request"):
-            await queue.publish([a_hint(1)])
-        await queue.publish([a_hint(2)])
-        await rest()
-    assert bound == [{}, {}]
+    async with adapter.open(worker, clock, takes_hints=False) as queue:
+        await queue.publish([])
+        for call in (queue.publish([a_hint()]), queue.check()):
+            with pytest.raises(QueueUnavailable) as refused:
+                await call
+            assert refused.value.message
+            assert "\n" not in refused.value.message
+    assert worker.pushes == []

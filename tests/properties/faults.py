@@ -541,6 +541,8 @@ class _Store(Store):
 
 
 class _Queue:
+    delays = False
+
     def __init__(self, process: Process) -> None:
         self._process = process
 

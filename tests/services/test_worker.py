@@ -20,6 +20,7 @@ from shared.domain.job import Job, Status
 from shared.envelope import OTHER_ROUTE, ROUTES, enveloped
 from shared.ports.generator import ContentRejected, Order, Running
 from shared.ports.queue import Hint
+from shared.ports.tracing import Trace
 from shared.settings import Settings
 from shared.usecases.app import WorkerApp
 from shared.usecases.handlers import all_handlers
@@ -33,13 +34,15 @@ PUSH_ROUTES: Final = [*ROUTES.values(), OTHER_ROUTE]
 JOB: Final = JobId("job_00000000000000000000000001")
 
 
-def worker_over(world: World, *, concurrency: int = 64, **parts: Any) -> httpx.AsyncClient:
+def worker_over(
+    world: World, *, concurrency: int = 64, settings: dict[str, Any] | None = None, **parts: Any
+) -> httpx.AsyncClient:
     """A caller with the right secret, of a worker around the world's use cases; `parts` of its app differ."""
     app: WorkerApp = replace(world.app, **parts)
     worker = Worker(
         app=app,
         work=Work(app, all_handlers(app)),
-        settings=Settings(worker_concurrency=concurrency),
+        settings=Settings(worker_concurrency=concurrency, **(settings or {})),
         verifier=SharedSecret(SECRET),
     )
     return httpx.AsyncClient(
@@ -278,6 +281,43 @@ async def test_only_who_has_the_secret_may_call(site: Site, worker: httpx.AsyncC
         error_of(answer, 401, "unauthenticated")
         assert answer.headers["WWW-Authenticate"] == "Bearer"
     assert (await standing(site.world)).status == Status.QUEUED
+
+
+async def test_the_emulators_pushes_show_the_secret_in_their_address(
+    site: Site, worker: httpx.AsyncClient
+) -> None:
+    await put(site.world, a_job())
+    del worker.headers["Authorization"]
+    for token in ("", "wrong", f"{SECRET}2"):
+        answer = await worker.post("/process-generation", content=push_for(JOB), params={"token": token})
+        error_of(answer, 401, "unauthenticated")
+    answer = await worker.post("/process-generation", content=push_for(JOB), params={"token": SECRET})
+    assert answer.status_code == 204
+
+
+async def test_in_production_no_secret_stands_in_an_address(site: Site) -> None:
+    async with worker_over(site.world, settings={"environment": "production", "auth": "keys"}) as worker:
+        del worker.headers["Authorization"]
+        answer = await worker.post("/process-generation", content=push_for(JOB), params={"token": SECRET})
+        error_of(answer, 401, "unauthenticated")
+
+
+SPAN: Final = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+async def test_a_trace_goes_from_the_request_through_the_message_into_the_workers_logs(
+    site: Site, ada: httpx.AsyncClient, worker: httpx.AsyncClient
+) -> None:
+    headers = {"traceparent": SPAN, "tracestate": "a=b"}
+    job = (await ada.post("/v1/generate", json=FOX, headers=headers)).json()
+    [hint] = site.world.queue.hints
+    assert hint.trace == Trace(SPAN, "a=b")
+    push = enveloped(hint, message_id="1", subscription="here", attempt=1)
+    with log_lines() as lines:
+        assert (await worker.post("/process-generation", content=push)).status_code == 204
+    about = [line for line in lines if line.get("job_id") == job["id"]]
+    assert about
+    assert {line.get("trace_id") for line in about} == {"0af7651916cd43dd8448eb211c80319c"}
 
 
 async def test_a_caller_without_any_header_learns_nothing(worker: httpx.AsyncClient) -> None:

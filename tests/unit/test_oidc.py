@@ -42,7 +42,7 @@ from tests.tokens import (
 
 OTHER_AUDIENCE = "https://worker-2.test/process-video"
 SCHEDULER = "scheduler@my-app.iam.gserviceaccount.com"
-MISSING = object()
+MISSING = "(missing)"
 
 
 @pytest.fixture

@@ -38,6 +38,8 @@ class _Lane:
 
 
 class EmbeddedQueue:
+    delays = False
+
     def __init__(
         self, client: httpx.AsyncClient, *, clock: Clock, max_in_flight: int, max_waiting: int
     ) -> None:

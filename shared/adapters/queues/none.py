@@ -7,6 +7,8 @@ from shared.ports.queue import Hint
 
 
 class NoQueue:
+    delays = False
+
     async def publish(self, hints: Sequence[Hint]) -> None:
         if hints:
             raise QueueUnavailable("this process sends nothing to the worker")
