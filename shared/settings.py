@@ -31,8 +31,10 @@ class Settings(BaseSettings):
     """`production` refuses dev tokens and writes logs as JSON."""
 
     store: str = ""
-    """`sqlite:///path`, `postgresql://user:password@host/database`, `firestore://project` or `memory://`;
-    by default in home."""
+    """`sqlite:///path`, `postgresql://user:password@host/database`, `firestore://project` (or
+    `firestore://project/database`), or `memory://`; by default in home."""
+    firestore_shards: int = Field(default=1, ge=1, le=64)
+    """Ranges that Firestore's indexes are cut into, for more than 500 new jobs a second; may only grow."""
     queue: str = "embedded://"
     """`embedded://` (in the process, pushing to the worker over HTTP), `pubsub://project` or
     `cloudtasks://project/location`."""
@@ -191,6 +193,14 @@ class Settings(BaseSettings):
         return self.worker_url.rstrip("/") or f"http://{_reachable(self.host)}:{self.worker_port}"
 
     @property
+    def push_service_accounts(self) -> list[str]:
+        return _listed(self.push_service_account)
+
+    @property
+    def push_audiences(self) -> list[str]:
+        return _listed(self.push_audience)
+
+    @property
     def tokens_at_signup(self) -> int:
         if self.signup_tokens >= 0:
             return self.signup_tokens
@@ -256,6 +266,10 @@ def _explained(error: ValidationError) -> str:
     is_secret = field is not None and isinstance(field.default, SecretStr)
     value = "" if is_secret else f" (it is {problem['input']!r})"
     return f"{name}: {message[0].lower()}{message[1:]}{value}"
+
+
+def _listed(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
 
 
 def _reachable(host: str) -> str:

@@ -19,11 +19,10 @@ from shared.settings import BadSettings, Settings
 from shared.usecases.app import App, WorkerApp
 from shared.usecases.handlers import all_handlers
 from shared.usecases.work import Work
-from shared.wiring.callers import authenticator_of
+from shared.wiring.callers import open_authenticator, open_verifier
 from shared.wiring.generators import open_generators
 from shared.wiring.media import local_disk_of, open_media, presigner_of
 from shared.wiring.queues import open_queue
-from shared.wiring.secret import worker_secret
 from shared.wiring.stores import open_store, sqlite_path
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         yield Gateway(
             app=app,
             settings=settings,
-            authenticator=authenticator_of(settings, store),
+            authenticator=await stack.enter_async_context(open_authenticator(settings, store, clock)),
             local_media=local_disk_of(settings),
             presigner=presigner_of(settings, clock),
         )
@@ -98,7 +97,6 @@ async def open_operations(settings: Settings) -> AsyncIterator[App]:
 @asynccontextmanager
 async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
     """Open what the worker needs; close it in reverse, whatever happens. Raises `BadSettings`."""
-    from shared.adapters.auth.shared_secret import SharedSecret
     from shared.adapters.media.inspector import PillowInspector
 
     async with AsyncExitStack() as stack:
@@ -123,7 +121,7 @@ async def open_worker(settings: Settings) -> AsyncIterator[Worker]:
             app=app,
             work=Work(app, all_handlers(app)),
             settings=settings,
-            verifier=SharedSecret(worker_secret(settings)),
+            verifier=await stack.enter_async_context(open_verifier(settings, clock)),
         )
 
 

@@ -1,13 +1,17 @@
 """Which store `MEDIAFORGE_STORE` names."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 from shared.domain.errors import StoreUnavailable
 from shared.ports.store import Store
 from shared.settings import BadSettings, Settings
 from shared.wiring.extras import needs_extra
+
+_PROJECT: Final = re.compile(r"([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]")
 
 
 @asynccontextmanager
@@ -36,10 +40,27 @@ def _database_of(settings: Settings) -> AbstractAsyncContextManager[Store]:
         from shared.adapters.sql.sqlite import SqliteStore
 
         return SqliteStore.open(path)
+    if url.startswith("firestore://"):
+        return _firestore(settings, url.removeprefix("firestore://"))
     # Not the whole of it: an address may hold a password.
     raise BadSettings(
-        "MEDIAFORGE_STORE must be sqlite:///path, postgresql://user:password@host/database or memory:// "
-        f"(its scheme is {url.partition(':')[0]!r})"
+        "MEDIAFORGE_STORE must be sqlite:///path, postgresql://user:password@host/database, "
+        f"firestore://project or memory:// (its scheme is {url.partition(':')[0]!r})"
+    )
+
+
+def _firestore(settings: Settings, place: str) -> AbstractAsyncContextManager[Store]:
+    project, _, database = place.partition("/")
+    if not _PROJECT.fullmatch(project) or "/" in database:
+        raise BadSettings(f"MEDIAFORGE_STORE must be firestore://project (it is {settings.store!r})")
+    with needs_extra("MEDIAFORGE_STORE", "firestore"):
+        from shared.adapters.firestore import FirestoreStore
+    base = settings.media_base_url
+    return FirestoreStore.open(
+        project,
+        database=database or "(default)",
+        shards=settings.firestore_shards,
+        media_url=lambda key: f"{base}/{key}",
     )
 
 

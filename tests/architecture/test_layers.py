@@ -33,7 +33,7 @@ MAY_IMPORT: Final = {
 
 # Adapters keep to their own family, but for these.
 HELPERS: Final = frozenset(
-    {f"shared.adapters.{name}" for name in ("clock", "cursors", "instants", "watching")}
+    {f"shared.adapters.{name}" for name in ("clock", "cursors", "instants", "keyed_locks", "watching")}
 )
 WIRE_FORMATS: Final = frozenset({"shared.envelope", "shared.documents"})
 

@@ -11,6 +11,7 @@ from shared.adapters.memory import MemoryStore
 from shared.adapters.sql.sqlite import SqliteStore
 from shared.ports.store import Store
 from tests.contract.postgres_server import PostgresServer, a_postgres_server
+from tests.emulators import a_project
 
 
 class StoreAdapter(Protocol):
@@ -47,12 +48,30 @@ class Postgres:
         return PostgresStore.open(self._url)
 
 
+class Firestore:
+    """Every test has a project of its own."""
+
+    def __init__(self) -> None:
+        self._project = a_project()
+
+    def open(self) -> AbstractAsyncContextManager[Store]:
+        from shared.adapters.firestore import FirestoreStore
+
+        return FirestoreStore.open(self._project, media_url="https://media.example/{}".format)
+
+
+def _on_the_emulator(request: pytest.FixtureRequest) -> StoreAdapter:
+    request.getfixturevalue("firestore_emulator")
+    return Firestore()
+
+
 STORES: Final[dict[str, Callable[[pytest.FixtureRequest], StoreAdapter]]] = {
     "memory": lambda _: Memory(),
     "sqlite": lambda request: Sqlite(request.getfixturevalue("tmp_path")),
     "postgres": lambda request: Postgres(request.getfixturevalue("postgres_server")),
+    "firestore": _on_the_emulator,
 }
-EXTERNAL: Final = {"postgres"}
+EXTERNAL: Final = {"postgres", "firestore"}
 
 
 @pytest.fixture(scope="session")

@@ -280,13 +280,28 @@ async def test_a_change_that_is_given_up_lets_its_records_go(
     await given(store, an_account(ADA, balance=5))
     await somebody.execute("SELECT 1 FROM accounts FOR UPDATE")
     changing = [asyncio.create_task(store.change([HERS, ITS_KEY], debiting)) for _ in range(5)]
-    await locks_waited_for(url, 5)
+    await locks_waited_for(url, 1)
     for task in changing:
         task.cancel()
     await asyncio.gather(*changing, return_exceptions=True)
     await somebody.execute("UPDATE accounts SET body = body")
     await somebody.commit()
     assert (await store.change([HERS, ITS_KEY], debiting)).need(HERS).balance == 4
+
+
+async def test_many_who_wait_for_one_account_leave_connections_for_the_others(
+    store: PostgresStore, url: str, somebody: psycopg.AsyncConnection[Any]
+) -> None:
+    await given(store, an_account(ADA, balance=50), an_account(BOB))
+    await somebody.execute("SELECT 1 FROM accounts WHERE id = 'ada' FOR UPDATE")
+    many = range(postgres.MAX_CONNECTIONS * 2)
+    waiting = [asyncio.create_task(store.change([HERS, ITS_KEY], debiting)) for _ in many]
+    await locks_waited_for(url, 1)
+    await store.change([HIS], lambda records: [Put(replace(records.need(HIS), balance=7))])
+    assert (await store.load([HIS])).need(HIS).balance == 7
+    await somebody.commit()
+    await asyncio.gather(*waiting)
+    assert (await store.load([HERS])).need(HERS).balance == 49, "all of them were one and the same debit"
 
 
 # --- watching

@@ -220,6 +220,28 @@ async def test_of_many_that_create_the_same_record_one_does(store: Store, other_
     assert sum(isinstance(end, Conflict) for end in ends) == 19
 
 
+async def test_of_many_that_make_a_record_and_one_that_they_did_not_look_for_one_does_and_all_count(
+    store: Store, other_view: Store
+) -> None:
+    """An account is opened with its first entry, which nobody reads; everybody else finds it open."""
+
+    def earning(name: str) -> Decide:
+        def decide(records: Records) -> Sequence[Write]:
+            hers = records.find(HERS)
+            if hers is None:
+                return [Create(an_account(ADA, balance=1)), Create(an_entry("first", tokens=1))]
+            return [Put(replace(hers, balance=hers.balance + 1)), Create(an_entry(name, tokens=1))]
+
+        return decide
+
+    views = [store, other_view] * 5
+    await asyncio.gather(*(view.change([HERS], earning(f"e{n}")) for n, view in enumerate(views)))
+
+    entries = (await store.entries(AccountId(ADA), limit=20)).data
+    assert (await store.load([HERS])).need(HERS).balance == len(entries) == len(views)
+    assert "first" in {entry.id for entry in entries}
+
+
 async def test_a_change_can_be_read_by_everybody_once_it_returned(store: Store, other_view: Store) -> None:
     for number in range(20):
         await given(store, a_job(number))

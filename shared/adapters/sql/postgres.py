@@ -27,6 +27,7 @@ from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.elements import ColumnElement
 
+from shared.adapters.keyed_locks import KeyedLocks
 from shared.adapters.sql import statements
 from shared.adapters.sql.migrate import migrate_postgres
 from shared.adapters.sql.queries import Queries
@@ -60,6 +61,8 @@ CONNECTION_TIMEOUT_SECONDS: Final = 5
 """How long to wait for a connection, a new one or a free one."""
 ANSWER_TIMEOUT_SECONDS: Final = 15
 """How long the server may take for one transaction, waiting for locks included."""
+CHANGE_TIMEOUT_SECONDS: Final = 60
+"""For all tries of a change, waiting for others of this process included."""
 LOST_TRIES: Final = 3
 """How often something is begun anew because its connection was lost."""
 CONFLICT_TRIES: Final = 10
@@ -111,6 +114,7 @@ class PostgresStore(Queries):
     def __init__(self, pool: AsyncConnectionPool[_Connection]) -> None:
         self._pool = pool
         self._points = {type_: PointStatements(type_, DIALECT, changed=_CHANGED) for type_ in TABLES}
+        self._locks = KeyedLocks()
         self._watchers = Watchers()
         self._watching: asyncio.Task[None] | None = None
 
@@ -151,7 +155,17 @@ class PostgresStore(Queries):
                         await store._watching
 
     async def change(self, keys: Sequence[AnyKey], decide: Decide) -> Records:
-        ordered = sorted(set(keys), key=_place)
+        limit = asyncio.timeout(CHANGE_TIMEOUT_SECONDS)
+        try:
+            # Else those who want one account would wait for its row with a connection each.
+            async with limit, self._locks.held(keys):
+                return await self._change(sorted(set(keys), key=_place), decide)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise StoreUnavailable("the database does not answer") from error
+
+    async def _change(self, ordered: Sequence[AnyKey], decide: Decide) -> Records:
         overtaken = lost = 0
         while True:
             try:
