@@ -5,14 +5,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run test lint format bench docs lock clean
+.PHONY: help run emulators test lint format bench docs lock clean
 
 help:
-	@echo "make run    start everything on this machine: http://127.0.0.1:8080"
-	@echo "make test   run every test that this machine can run"
-	@echo "make lint   ruff and mypy"
-	@echo "make bench  how fast jobs are accepted, beside bare FastAPI"
-	@echo "make lock   write requirements/*.txt anew from pyproject.toml (needs uv)"
+	@echo "make run        start everything on this machine: http://127.0.0.1:8080"
+	@echo "make emulators  the same on the Pub/Sub and Firestore emulators and an S3 double"
+	@echo "make test       run every test that this machine can run"
+	@echo "make lint       ruff and mypy"
+	@echo "make bench      how fast jobs are accepted, beside bare FastAPI"
+	@echo "make lock       write requirements/*.txt anew from pyproject.toml (needs uv)"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -32,6 +33,9 @@ $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/run.stamp
 
 run: $(VENV)/run.stamp
 	@exec $(BIN)/mediaforge up
+
+emulators: $(VENV)/dev.stamp
+	@exec $(BIN)/python -m services.local.emulated
 
 test: $(VENV)/dev.stamp
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --cov

@@ -1,4 +1,4 @@
-"""Google's Pub/Sub and Firestore emulators, started from the Google Cloud SDK's own jars.
+"""Google's Pub/Sub and Firestore emulators, started from the Google Cloud SDK's own jars; and an S3 double.
 
 Not through `gcloud beta emulators`: that leaves Java running when it is stopped.
 """
@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -38,7 +39,7 @@ class NoEmulators(BadSettings):
 def pubsub_emulator(log: Path) -> Iterator[str]:
     """A Pub/Sub emulator; yields its `host:port`, which goes into `PUBSUB_EMULATOR_HOST`."""
     jar = _in_sdk("platform/pubsub-emulator/lib/cloud-pubsub-emulator-*-all.jar")
-    with _running(("-jar", str(jar)), log) as address:
+    with _running((_java(), *JVM, "-jar", str(jar)), log) as address:
         yield address
 
 
@@ -48,22 +49,25 @@ def firestore_emulator(log: Path, *, rules: Path | None = None) -> Iterator[str]
     jar = _in_sdk("platform/cloud-firestore-emulator/cloud-firestore-emulator.jar")
     main = "com.google.cloud.datastore.emulator.firestore.CloudFirestore"
     options = (f"--rules={rules}",) if rules is not None else ()
-    with _running(("-cp", str(jar), main, *options), log) as address:
+    with _running((_java(), *JVM, "-cp", str(jar), main, *options), log) as address:
         yield address
 
 
-def require_emulators() -> None:
-    """Raise `NoEmulators` unless both can be started on this machine."""
-    _in_sdk("platform/pubsub-emulator/lib/cloud-pubsub-emulator-*-all.jar")
-    _in_sdk("platform/cloud-firestore-emulator/cloud-firestore-emulator.jar")
+@contextmanager
+def s3_double(log: Path) -> Iterator[str]:
+    """moto's server; yields its `host:port`. It checks no signatures and forgets everything at its end."""
+    if find_spec("moto") is None:
+        raise NoEmulators("there is no moto here; pip install 'mediaforge[dev]'")
+    with _running((sys.executable, "-m", "moto.server"), log) as address:
+        yield address
 
 
 @contextmanager
 def _running(program: Sequence[str], log: Path) -> Iterator[str]:
     port = _free_port()
     with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603 - the SDK's own program
-            (_java(), *JVM, *program, "--host=127.0.0.1", f"--port={port}"),
+        process = subprocess.Popen(  # noqa: S603 - programs named in this module
+            (*program, "--host=127.0.0.1", f"--port={port}"),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

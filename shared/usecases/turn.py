@@ -75,9 +75,12 @@ class Turn:
     async def _insist_on(self, reference: str) -> None:
         assert self.job.lease is not None
         end = self.job.lease.until
+        # What must not be bought twice is bought: from here on nobody needs to wait long for a dead worker.
+        lease = self.app.policy.lease
         while True:
             try:
-                await self._write(lambda job, now: referenced(job, reference, now=now, lease=self._lease))
+                await self._write(lambda job, now: referenced(job, reference, now=now, lease=lease))
+                self._lease = lease
                 return  # noqa: TRY300
             except StoreUnavailable as error:
                 if self.app.clock.now() + INSIST_EVERY >= end:
@@ -101,7 +104,7 @@ class Turn:
 
     async def keep_renewing(self) -> None:
         """Renew at half of the lease, until it is lost; a store that does not answer is asked again."""
-        pause = self._lease.total_seconds() / 2
+        pause = self.app.policy.lease.total_seconds() / 2  # the shortest that the lease becomes
         while True:
             await self.app.clock.sleep(pause)
             if self.app.clock.now() - self._written_at < self._lease / 3:

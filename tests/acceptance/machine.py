@@ -157,7 +157,7 @@ def everything_ended(client: httpx.Client, count: int, *, within_seconds: float)
 def a_machine(home: Path, **more: str) -> Iterator[Machine]:
     """A machine whose processes are gone afterwards, however the test ended."""
     home.mkdir(parents=True, exist_ok=True)
-    machine = Machine(home, *_free_ports(), more=more)
+    machine = Machine(home, *free_ports(), more=more)
     try:
         yield machine
     finally:
@@ -165,7 +165,7 @@ def a_machine(home: Path, **more: str) -> Iterator[Machine]:
             machine.kill()
 
 
-def _free_ports() -> tuple[int, int]:
+def free_ports() -> tuple[int, int]:
     with socket.socket() as first, socket.socket() as second:
         first.bind(("127.0.0.1", 0))
         second.bind(("127.0.0.1", 0))

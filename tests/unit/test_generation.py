@@ -912,3 +912,32 @@ async def test_the_lease_outlives_every_call_whose_outcome_must_not_become_unkno
     assert lease.until == NOON + timedelta(seconds=200) + world.app.policy.lease_margin
     working.cancel()
     await asyncio.gather(working, return_exceptions=True)
+
+
+async def test_once_the_reference_is_saved_a_dead_worker_is_not_waited_for_any_longer_than_usual() -> None:
+    world = make_world()
+    catalogue = world.app.catalogue
+    slow = replace(catalogue.models["local-video"], start_timeout_seconds=400)
+    models = {**catalogue.models, "local-video": slow}
+    world = another_worker(world, catalogue=replace(catalogue, models=models))
+    world.generator.starts = [running]
+    usual = world.app.policy.lease
+    leases: list[timedelta] = []
+
+    def look(order: Order) -> Running:
+        job = asyncio.get_running_loop().create_task(world.job(standing))
+        job.add_done_callback(lambda done: leases.append(remaining(done.result())))
+        return RUNNING
+
+    def remaining(job: Job) -> timedelta:
+        assert job.lease is not None
+        return job.lease.until - world.clock.now()
+
+    world.generator.polls = [look] * 20
+    standing = await world.submit(kind=Kind.VIDEO)
+    await while_time_passes(world.clock, world.work.process(standing.id), step=5)
+    assert (await world.job(standing)).attempts == 0, "the lease was renewed all the while"
+    world.clock.advance(seconds=5)
+    await while_time_passes(world.clock, world.work.process(standing.id), step=5)
+    assert len(leases) > 10
+    assert timedelta() < min(leases) <= max(leases) <= usual

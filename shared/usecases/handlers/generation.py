@@ -59,6 +59,8 @@ class Generation:
 
     def longest_call(self, job: Job) -> timedelta:
         """Of what must not be bought twice; a repeatable call may lose its lease, renewals keep it going."""
+        if job.purchase is not None and job.purchase.reference is not None:
+            return timedelta()
         dear = (model.start_timeout_seconds for _, model in self._models_for(job) if not model.repeatable)
         return timedelta(seconds=max(dear, default=0))
 
