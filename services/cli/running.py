@@ -18,9 +18,10 @@ def up() -> None:
     raise typer.Exit(run(Supervisor(settings, announce).run()))
 
 
-def announce(settings: Settings) -> None:
+def announce(settings: Settings, *, kept: str = "") -> None:
     """What to do next; on standard output, so that it stands apart from the logs."""
     url = settings.gateway_url
+    kept = kept or f"Everything is kept in {settings.home}."
     lines = f"""
   MediaForge is running.
 
@@ -38,6 +39,7 @@ def announce(settings: Settings) -> None:
 
     .venv/bin/mediaforge generate "a fox in the snow"
 
-  Everything is kept in {settings.home}. Ctrl-C stops it.
+  {kept}
+  Ctrl-C stops it.
 """
     print(lines, file=sys.stdout, flush=True)  # noqa: T201

@@ -6,9 +6,11 @@ renderer. What the emulators hold is gone when they end.
 
 import asyncio
 import os
+import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -55,6 +57,13 @@ async def prepare(settings: Settings) -> None:
     await set_up(PROJECT, worker_url=settings.push_url, backoff=None, token=worker_secret(settings))
 
 
+def _announce(variables: Mapping[str, str], settings: Settings) -> None:
+    """The usual words, and how commands in another terminal find the emulators."""
+    file = settings.home / "emulators" / "environment"
+    file.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()))
+    announce(settings, kept=f"Nothing is kept. For mediaforge in another terminal: . {file}")
+
+
 def main() -> int:
     try:
         home = load_settings().home
@@ -63,7 +72,7 @@ def main() -> int:
             os.environ.update(variables)
             settings = load_settings()
             asyncio.run(prepare(settings))
-            return asyncio.run(Supervisor(settings, announce).run())
+            return asyncio.run(Supervisor(settings, partial(_announce, variables)).run())
     except BadSettings as error:
         print(f"mediaforge: {error}", file=sys.stderr)  # noqa: T201
         return EXIT_BAD_START
