@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -202,6 +204,50 @@ async def test_links_that_nobody_can_sign_are_refused_at_start(tmp_path: Path) -
     message = await refusal(open_gateway(settings(tmp_path, media="s3://films")))
     assert message.startswith("MEDIAFORGE_S3_ACCESS_KEY_ID: ")
     assert "MEDIAFORGE_MEDIA_PUBLIC_URL" in message
+
+
+# What is loaded
+
+OPENED = """
+import asyncio, sys
+from shared.settings import load_settings
+from shared.wiring import open_gateway
+
+async def main():
+    async with open_gateway(load_settings()) as gateway:
+        await gateway.app.store.check()
+
+asyncio.run(main())
+print(*sorted(name for name in {names} if name in sys.modules))
+"""
+NOT_FOR_GATEWAYS = ("google.genai", "openai", "aioboto3", "botocore", "av", "PIL", "sqlalchemy", "psycopg")
+
+
+@pytest.mark.external
+def test_a_gateway_on_the_clouds_parts_loads_no_generator_no_bucket_and_no_database(
+    tmp_path: Path, firestore_emulator: str
+) -> None:
+    variables = {
+        "FIRESTORE_EMULATOR_HOST": firestore_emulator,
+        "MEDIAFORGE_HOME": str(tmp_path),
+        "MEDIAFORGE_STORE": f"firestore://{a_project()}",
+        "MEDIAFORGE_MEDIA": "r2://acc0unt/films",
+        "MEDIAFORGE_S3_ACCESS_KEY_ID": "id",
+        "MEDIAFORGE_S3_SECRET_ACCESS_KEY": "key",
+        "MEDIAFORGE_AUTH": "firebase",
+        "MEDIAFORGE_FIREBASE_PROJECT": "my-app-1a2b3",
+        "MEDIAFORGE_GEMINI_API_KEY": "key",
+    }
+    program = OPENED.replace("{names}", repr(NOT_FOR_GATEWAYS))
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, "\n"), done.stderr
 
 
 # Generators
