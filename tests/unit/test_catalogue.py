@@ -1,6 +1,7 @@
 """What can be asked for: models, sizes, prices, and what an operator's file may get wrong."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -128,6 +129,13 @@ def test_a_size_is_its_width_and_height(width: int, height: int) -> None:
 def test_a_catalogue_that_works_has_no_problems() -> None:
     assert a_catalogue().problems() == []
     assert load_catalogue(None).problems() == []
+
+
+def test_the_catalogue_of_real_models_works_and_has_the_same_styles() -> None:
+    real = load_catalogue(Path(__file__).parents[2] / "infra" / "catalogue.toml")
+    assert real.styles == load_catalogue(None).styles
+    for kind in (Kind.IMAGE, Kind.VIDEO):
+        assert real.model_for(kind, None)[1].can_make({})
 
 
 RULES = a_catalogue().kinds
