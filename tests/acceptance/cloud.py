@@ -70,6 +70,7 @@ class Makers:
     provider: FakeProvider
     films_may_end: asyncio.Event = field(default_factory=asyncio.Event)
     pictures_may_end: asyncio.Event = field(default_factory=asyncio.Event)
+    long_films_asked_about: int = 0
     _veo: veo.AModel = field(default_factory=veo.AModel)
     _long: set[str] = field(default_factory=set)
 
@@ -101,6 +102,7 @@ class Makers:
                 self._long.add(json.loads(reply.body)["name"])
             return reply
         if call.json["operationName"] in self._long:
+            self.long_films_asked_about += 1
             return veo.with_video(a_real_film()) if self.films_may_end.is_set() else veo.running()
         return self._veo(call)
 
