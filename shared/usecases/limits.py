@@ -1,8 +1,9 @@
 """How much of a model this process may use at a time; whoever finds it full is told when to come back.
 
 The limits are of one worker process: they keep a provider's quota from being found by running into it,
-and one model from filling the worker. What they promise is only an instant to come back at, spread over
-time as the model frees itself, so that a thousand parked jobs do not all wake at once.
+and one model from filling the worker. Whoever comes while there is room is let in. Whoever is not is told
+an instant to come back at, spread over time as the model frees itself, so that a thousand parked jobs do
+not all wake at once. They come back to whichever worker the queue chooses.
 """
 
 from collections import deque
@@ -20,8 +21,8 @@ MINUTE: Final = timedelta(minutes=1)
 FIRST_GUESS: Final = timedelta(seconds=10)
 """How long a model is taken to be busy with a job until one has been seen."""
 SHORTEST_WAIT: Final = timedelta(seconds=1)
-PATIENCE: Final = timedelta(seconds=30)
-"""How late a job may come to its promised instant; then another worker took it."""
+LONGEST_WAIT: Final = timedelta(seconds=60)
+"""Another worker may have room long before this one, and a guess so far ahead is a poor one."""
 
 
 class ModelFull(Exception):
@@ -85,25 +86,35 @@ class _Gate:
         self.usual_stay += (stay - self.usual_stay) / 5
 
     def opens_for(self, job: JobId, now: datetime) -> datetime:
-        """When there will be room for this job behind those that were promised some before; now, or later."""
-        if self.at_once is None and self.per_minute is None:
-            return now
+        """Now, if there is room; else when to come back: behind those who were told to, but within a minute.
+
+        Nothing is kept free for those who are expected: most of them come back to another worker, and a
+        place kept for each of them here would keep everybody out.
+        """
         self._forget(now)
-        mine = self.promised.get(job)
-        ahead = sorted(at for other, at in self.promised.items() if other != job and (not mine or at < mine))
-        opens = now
+        if not self._is_full:
+            return now
+        ahead = sorted(at for other, at in self.promised.items() if other != job)
+        opens = now + SHORTEST_WAIT
         if self.per_minute is not None:
             places = [*self.began, *ahead]
             if len(places) >= self.per_minute:
                 opens = max(opens, places[-self.per_minute] + MINUTE)
         if self.at_once is not None:
-            behind = self.inside + len(ahead) - self.at_once
-            if behind >= 0:
-                opens = max(opens, now + self.usual_stay * (behind // self.at_once + 1))
-        return opens if opens <= now else max(opens, now + SHORTEST_WAIT)
+            behind = max(self.inside + len(ahead) - self.at_once, 0)
+            opens = max(opens, now + self.usual_stay * (behind // self.at_once + 1))
+        if opens - now > LONGEST_WAIT:
+            # Not all of them at the end of the minute.
+            opens = now + LONGEST_WAIT / 2 + (opens - now) % (LONGEST_WAIT / 2)
+        return opens
+
+    @property
+    def _is_full(self) -> bool:
+        is_crowded = self.at_once is not None and self.inside >= self.at_once
+        return is_crowded or (self.per_minute is not None and len(self.began) >= self.per_minute)
 
     def _forget(self, now: datetime) -> None:
         while self.began and self.began[0] <= now - MINUTE:
             self.began.popleft()
-        for job in [job for job, at in self.promised.items() if at < now - PATIENCE]:
+        for job in [job for job, at in self.promised.items() if at <= now]:
             del self.promised[job]

@@ -18,6 +18,8 @@ PROGRESS_INTERVAL: Final = timedelta(seconds=1)
 """Stores sustain about one write a second on one document."""
 
 INSIST_EVERY: Final = timedelta(seconds=0.5)
+RENEW_AGAIN_SECONDS: Final = 2
+"""After a renewal that the store did not answer: the other half of the lease must not pass meanwhile."""
 
 _log = structlog.get_logger(__name__)
 
@@ -35,6 +37,8 @@ class Turn:
         self.token = token
         self.has_stored = False
         """Whether there may be media under this turn's token."""
+        self.ends_at = app.clock.now() + app.policy.step_budget
+        """Nothing that may last longer than that begins in this step."""
         self._lease = lease
         self._written_at = app.clock.now()
         self._writing = asyncio.Lock()
@@ -70,27 +74,31 @@ class Turn:
         Insists: a reference that is lost is a paid result that is lost. A cancelled step still saves
         it, and a store that does not answer is asked until the lease ends.
         """
-        await uninterrupted(self._insist_on(reference))
-
-    async def _insist_on(self, reference: str) -> None:
-        assert self.job.lease is not None
-        end = self.job.lease.until
         # What must not be bought twice is bought: from here on nobody needs to wait long for a dead worker.
         lease = self.app.policy.lease
+
+        async def save() -> None:
+            await self._insist(lambda job, now: referenced(job, reference, now=now, lease=lease))
+            self._lease = lease
+
+        await uninterrupted(save())
+
+    async def took_nothing(self) -> None:
+        """The provider refused: the job is not bought. Insists, for a standing intent says it is."""
+        await uninterrupted(self._insist(lambda job, _: refused(job)))
+
+    async def _insist(self, move: Callable[[Job, datetime], Job]) -> None:
+        assert self.job.lease is not None
+        end = self.job.lease.until
         while True:
             try:
-                await self._write(lambda job, now: referenced(job, reference, now=now, lease=lease))
-                self._lease = lease
+                await self._write(move)
                 return  # noqa: TRY300
             except StoreUnavailable as error:
                 if self.app.clock.now() + INSIST_EVERY >= end:
                     raise
-                _log.warning("job.reference_unsaved", job_id=self.job.id, error=error.message)
+                _log.warning("job.purchase_unsaved", job_id=self.job.id, error=error.message)
             await self.app.clock.sleep(INSIST_EVERY.total_seconds())
-
-    async def took_nothing(self) -> None:
-        """The provider refused: the job is not bought after all."""
-        await self._write(lambda job, _: refused(job))
 
     async def pause(self, seconds: float) -> None:
         """Wait, but not on a process that wants to end."""
@@ -104,9 +112,10 @@ class Turn:
 
     async def keep_renewing(self) -> None:
         """Renew at half of the lease, until it is lost; a store that does not answer is asked again."""
-        pause = self.app.policy.lease.total_seconds() / 2  # the shortest that the lease becomes
+        usual = pause = self.app.policy.lease.total_seconds() / 2  # the shortest that the lease becomes
         while True:
             await self.app.clock.sleep(pause)
+            pause = usual
             if self.app.clock.now() - self._written_at < self._lease / 3:
                 continue
             try:
@@ -115,6 +124,7 @@ class Turn:
                 return
             except StoreUnavailable as error:
                 _log.warning("job.renewal_failed", job_id=self.job.id, error=error.message)
+                pause = RENEW_AGAIN_SECONDS
 
     async def _write(self, move: Callable[[Job, datetime], Job]) -> None:
         key = job_key(self.job.id)

@@ -12,7 +12,9 @@ from shared.settings import BadSettings, Settings
 from shared.wiring.extras import needs_extra
 
 CALL_MARGIN_SECONDS: Final = 5
-"""How much earlier than the engine a client gives up, so that it is the client that says what happened."""
+"""How much earlier than the engine a client gives up, so that it is the client that says what happened.
+
+Of its slowest model, that is; a quicker one's call is ended by the engine."""
 
 SCRATCH: Final = "scratch"
 """In home: where films lie until they are stored."""
@@ -22,15 +24,18 @@ SCRATCH: Final = "scratch"
 async def open_generators(
     settings: Settings, catalogue: Catalogue, clock: Clock
 ) -> AsyncIterator[Mapping[str, Generator]]:
-    """By their names in the catalogue; only those that a model of it wants."""
-    shortest: dict[str, int] = {}
+    """By their names in the catalogue; only those that a model of it wants.
+
+    A client has the patience of the slowest of its models; the engine ends the calls of the others in time.
+    """
+    longest: dict[str, int] = {}
     for model in catalogue.models.values():
         seconds = model.start_timeout_seconds
-        shortest[model.generator] = min(shortest.get(model.generator, seconds), seconds)
+        longest[model.generator] = max(longest.get(model.generator, seconds), seconds)
     async with AsyncExitStack() as stack:
         yield {
             name: await stack.enter_async_context(_open(name, settings, clock, start_seconds=seconds))
-            for name, seconds in shortest.items()
+            for name, seconds in longest.items()
         }
 
 

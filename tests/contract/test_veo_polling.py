@@ -193,6 +193,14 @@ async def test_an_operation_that_ended_at_the_policy_was_rejected(provider: Fake
     assert rejected.value.stage == "prompt"
 
 
+async def test_what_the_operators_account_may_not_do_is_not_told_to_the_user(
+    provider: FakeProvider, veo: Veo
+) -> None:
+    provider.answer(failed(7, "service-9@gcp-sa.iam.gserviceaccount.com: blocked by organization policy"))
+    with pytest.raises(GenerationFailed, match=r"^the provider could not finish the video$"):
+        await veo.poll(a_film(), NAME)
+
+
 @pytest.mark.parametrize("reasons", [(), ("Support codes: 64151117",), ("first", "second")])
 async def test_a_video_that_was_held_back_was_rejected(
     provider: FakeProvider, veo: Veo, reasons: tuple[str, ...]

@@ -12,7 +12,7 @@ import pytest
 from shared.catalogue import load_catalogue
 from shared.domain.catalogue import Catalogue
 from shared.domain.changes import AnyKey, Decide, Records
-from shared.domain.errors import StoreUnavailable
+from shared.domain.errors import MediaUnavailable, StoreUnavailable
 from shared.domain.job import UNFINISHED, Job, Kind, Purchase, Status
 from shared.ports.generator import (
     Artifact,
@@ -548,6 +548,23 @@ async def test_a_fallback_that_could_outlast_the_delivery_is_left_to_the_next_on
     job = await world.deliver(await world.submit())
     assert (job.status, job.attempts, job.not_before) == (Status.QUEUED, 0, world.clock.now())
     assert spare.started == []
+    job = await world.deliver(job)
+    assert (job.status, len(world.generator.started), len(spare.started)) == (Status.DRAFT, 1, 1)
+
+
+async def test_a_model_that_was_slow_to_refuse_is_asked_first_again_after_a_while() -> None:
+    world, spare = with_a_spare(start_timeout_seconds=300)
+
+    def slowly(order: Order) -> Down:
+        world.clock.advance(seconds=200)
+        return Down("down at last")
+
+    assert isinstance(world.generator, ScriptedGenerator)
+    world.generator.starts = [slowly]
+    await world.deliver(await world.submit())
+    world.clock.advance(seconds=generation.AVOIDED_FOR.total_seconds())
+    await made(world)
+    assert (len(world.generator.started), spare.started) == (2, [])
 
 
 # --- limits
@@ -840,8 +857,39 @@ async def test_media_that_can_never_be_stored_fail_the_job_and_refund_it() -> No
     world.media.fails = True
     job = await world.submit()
     for _ in range(5):
-        job = await world.deliver(job)
+        await while_time_passes(world.clock, world.work.process(job.id))
         world.clock.advance(minutes=1)
+    job = await world.job(job)
+    assert (job.status, error_of(job), job.refunded) == (Status.FAILED, "storage_failed", 1)
+
+
+class Blinking(MemoryMedia):
+    """Refuses the first objects, after it has stored them."""
+
+    refusals = 3
+
+    async def save(self, key: str, content: bytes | Path, *, type_: str) -> None:
+        await super().save(key, content, type_=type_)
+        if self.refusals:
+            self.refusals -= 1
+            raise MediaUnavailable("who knows")
+
+
+@pytest.mark.parametrize("kind", [Kind.IMAGE, Kind.VIDEO])
+async def test_what_was_made_is_offered_to_the_media_store_again_before_it_is_given_up(kind: str) -> None:
+    world = another_worker(make_world(), media=Blinking())
+    world.generator.starts = [picture if kind == Kind.IMAGE else running]
+    job = await made(world, kind=kind)
+    assert (job.status, job.attempts, len(world.generator.started)) == (Status.DRAFT, 0, 1)
+
+
+async def test_what_is_too_dear_to_be_made_again_and_cannot_be_stored_has_failed_for_that_reason() -> None:
+    catalogue = load_catalogue(None)
+    dear = replace(catalogue.models["local-image"], repeatable=False)
+    catalogue = replace(catalogue, models={**catalogue.models, "local-image": dear})
+    world = another_worker(make_world(), catalogue=catalogue)
+    world.media.fails = True
+    job = await made(world)
     assert (job.status, error_of(job), job.refunded) == (Status.FAILED, "storage_failed", 1)
 
 
@@ -941,3 +989,105 @@ async def test_once_the_reference_is_saved_a_dead_worker_is_not_waited_for_any_l
     await while_time_passes(world.clock, world.work.process(standing.id), step=5)
     assert len(leases) > 10
     assert timedelta() < min(leases) <= max(leases) <= usual
+
+
+async def test_a_renewal_that_fails_once_does_not_cost_the_lease() -> None:
+    """Or another worker would buy the same image beside this one."""
+    store = UnsteadyStore()
+    world = make_world(store=store)
+    world.generator.gate = asyncio.Event()
+    job = await world.submit()
+    store.interludes = [None, down]  # the claim, then the first renewal
+    working = asyncio.create_task(world.work.process(job.id))
+    await until(lambda: bool(world.generator.started))
+
+    async def a_lease_passes() -> None:
+        await world.clock.sleep(world.app.policy.lease.total_seconds())
+
+    await while_time_passes(world.clock, a_lease_passes())
+    assert (await world.job(job)).has_live_lease(world.clock.now())
+    world.generator.gate.set()
+    await working
+
+
+async def test_a_refusal_is_noted_even_if_the_store_blinks() -> None:
+    """Or a job of which nothing was taken would end as one of which nobody knows."""
+    store = UnsteadyStore()
+    world = make_world(store=store)
+    world.generator.starts = [raising(Busy("full")), running]
+    job = await world.submit(kind=Kind.VIDEO)
+    store.interludes = [None, None, down, down]  # the claim, the intent, the refusal
+    await while_time_passes(world.clock, world.work.process(job.id))
+    job = await world.job(job)
+    assert (job.status, job.purchase, job.attempts) == (Status.QUEUED, None, 0)
+    world.clock.advance(minutes=1)
+    assert (await world.deliver(job)).status is Status.DRAFT
+
+
+@pytest.mark.parametrize("kind", [Kind.IMAGE, Kind.VIDEO])
+async def test_a_provider_that_says_to_come_back_tomorrow_does_not_cost_the_job_its_result(kind: str) -> None:
+    world = make_world()
+    tomorrow = raising(Busy("full", retry_after=timedelta(days=1)))
+    world.generator.starts = [tomorrow] if kind == Kind.IMAGE else [running]
+    world.generator.polls = [tomorrow, film]
+    job = await made(world, kind=kind)
+    assert job.not_before == NOON + generation.LONGEST_BUSY
+    world.clock.advance(seconds=generation.LONGEST_BUSY.total_seconds())
+    assert (await world.deliver(job)).status is Status.DRAFT
+
+
+async def test_an_operation_that_was_long_to_start_is_asked_about_in_the_next_step() -> None:
+    """A start, a minute of asking and a last question would together outlast the push delivery."""
+    world = make_world()
+
+    def slowly(order: Order) -> Running:
+        world.clock.advance(seconds=400)
+        return RUNNING
+
+    world.generator.starts = [slowly]
+    job = await made(world, kind=Kind.VIDEO)
+    assert (job.status, job.attempts, job.lease, world.generator.polled) == (Status.PROCESSING, 0, None, [])
+    assert (await world.deliver(job)).status is Status.DRAFT
+    assert len(world.generator.started) == 1
+
+
+async def test_a_fallback_that_is_full_does_not_hide_the_one_behind_it() -> None:
+    world, _ = with_a_spare(raising(Down("down")), raising(Down("down")), max_per_minute=1)
+    catalogue = world.app.catalogue
+    third = replace(catalogue.models["local-image"], generator="third")
+    rules = replace(catalogue.kinds[Kind.IMAGE], models=("local-image", "spare-image", "third-image"))
+    catalogue = Catalogue(
+        kinds={**catalogue.kinds, Kind.IMAGE: rules},
+        models={**catalogue.models, "third-image": third},
+        styles=catalogue.styles,
+    )
+    generators = {**world.app.generators, "third": ScriptedGenerator()}
+    world = another_worker(world, catalogue=catalogue, generators=generators)
+    first, second = await made(world), await made(world)
+    assert [job.purchase.model for job in (first, second) if job.purchase] == ["spare-image", "third-image"]
+
+
+async def test_a_film_that_came_damaged_is_fetched_again_and_not_given_up() -> None:
+    world = another_worker(make_world(), inspector=HalfBlind())
+    damaged = Made(items=[Artifact(type="video/mp4", content=NOISE)])
+    world.generator.starts, world.generator.polls = [running], [lambda order: damaged, film]
+    job = await made(world, kind=Kind.VIDEO)
+    assert (job.status, job.attempts) == (Status.QUEUED, 1)
+    world.clock.advance(minutes=1)
+    assert (await world.deliver(job)).status is Status.DRAFT
+    assert (len(world.generator.started), world.generator.polled) == (1, ["op-1", "op-1"])
+
+
+async def test_a_process_that_wants_to_end_leaves_a_media_store_that_does_not_answer_to_the_next_one() -> (
+    None
+):
+    world = make_world()
+    world.media.fails = True
+
+    def and_stop(order: Order) -> Made:
+        world.app.stopping.set()
+        return picture(order)
+
+    world.generator.starts = [and_stop]
+    job = await world.deliver(await world.submit())
+    assert (job.status, job.attempts, world.clock.now()) == (Status.QUEUED, 1, NOON)

@@ -1,15 +1,17 @@
 """Limits per model: how many at once, how many a minute, and when those who find no room come back."""
 
+import random
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
+from heapq import heappop, heappush
 
 import pytest
 
 from shared.catalogue import load_catalogue
 from shared.domain.catalogue import Model
 from shared.domain.ids import JobId
-from shared.usecases.limits import FIRST_GUESS, MINUTE, PATIENCE, ModelFull, ModelLimits
+from shared.usecases.limits import FIRST_GUESS, LONGEST_WAIT, MINUTE, ModelFull, ModelLimits
 from tests.support import NOON, ManualClock
 
 MODEL = load_catalogue(None).models["local-image"]
@@ -95,39 +97,59 @@ def test_no_more_than_the_limit_begin_in_any_minute() -> None:
     assert gate.enter(2) is None
     assert gate.enter(3) == NOON + MINUTE
     assert gate.enter(4) == NOON + timedelta(seconds=100)
-    assert gate.enter(5) == NOON + MINUTE * 2
+    assert gate.enter(5) == NOON + timedelta(seconds=40 + 50)
     gate.clock.advance(seconds=20)
     assert gate.enter(3) is None
 
 
-def test_a_newcomer_does_not_take_the_place_of_one_who_was_promised_it() -> None:
-    gate = Gate(per_minute=1)
-    gate.enter(1)
-    assert gate.enter(2) == NOON + MINUTE
-    gate.clock.advance(seconds=60)
-    assert gate.enter(3) == NOON + MINUTE * 2
-    assert gate.enter(2) is None
-
-
-def test_who_asks_again_before_the_time_keeps_the_place() -> None:
+def test_who_asks_again_before_the_time_is_let_in_as_soon_as_there_is_room() -> None:
     gate = Gate(at_once=1)
     gate.enter(1)
-    gate.enter(2), gate.enter(3)
+    assert gate.enter(2) == NOON + FIRST_GUESS
     assert gate.enter(2) == NOON + FIRST_GUESS
     gate.leave(1)
-    assert gate.is_full_for(3)
     assert gate.enter(2) is None
 
 
-def test_a_place_that_nobody_comes_for_is_given_away() -> None:
-    gate = Gate(per_minute=1)
+def test_no_place_is_kept_for_those_who_went_to_another_worker() -> None:
+    gate = Gate(at_once=1)
     gate.enter(1)
-    promised = gate.enter(2)
-    assert promised is not None
-    gate.clock.advance(seconds=(promised + PATIENCE - NOON).total_seconds())
-    assert gate.is_full_for(3)
-    gate.clock.advance(seconds=1)
-    assert gate.enter(3) is None
+    for number in range(2, 500):
+        gate.enter(number)
+    gate.leave(1)
+    assert gate.enter(500) is None
+
+
+def test_nobody_is_sent_away_for_more_than_a_minute_and_those_who_wait_long_come_back_spread_out() -> None:
+    gate = Gate(at_once=1)
+    gate.enter(1)
+    waits = [back - NOON for number in range(2, 500) if (back := gate.enter(number)) is not None]
+    assert max(waits) <= LONGEST_WAIT
+    late = [wait for wait in waits if wait >= LONGEST_WAIT / 2]
+    assert len({wait // SECOND for wait in late}) >= 3
+
+
+def test_several_workers_together_serve_what_they_have_room_for() -> None:
+    """Each parked job comes back to any of them; at half of what they could do, all are done in time."""
+    workers, stay, chance = [Gate(at_once=4) for _ in range(4)], 10 * SECOND, random.Random(1)  # noqa: S311
+    leaves: list[tuple[datetime, int, Gate]] = []
+    comes = [(NOON, number) for number in range(480)]
+    done = 0
+    while comes:
+        now, number = heappop(comes)
+        while leaves and leaves[0][0] <= now:
+            at, other, gate = heappop(leaves)
+            gate.clock.advance(seconds=(at - gate.clock.now()).total_seconds())
+            gate.leave(other)
+        gate = chance.choice(workers)
+        gate.clock.advance(seconds=(now - gate.clock.now()).total_seconds())
+        back = gate.enter(number)
+        if back is None:
+            heappush(leaves, (now + stay, number, gate))
+            done += 1
+        elif back < NOON + 10 * MINUTE:
+            heappush(comes, (back + chance.random() * 2 * SECOND, number))
+    assert done == 480
 
 
 def test_nobody_is_sent_away_for_less_than_a_second() -> None:
@@ -135,3 +157,13 @@ def test_nobody_is_sent_away_for_less_than_a_second() -> None:
     gate.enter(1)
     gate.clock.advance(seconds=59.9)
     assert gate.enter(2) == gate.clock.now() + SECOND
+
+
+def test_both_limits_hold_at_the_same_time() -> None:
+    gate = Gate(at_once=1, per_minute=2)
+    assert gate.enter(1) is None
+    assert gate.enter(2) == NOON + FIRST_GUESS, "the crowd, not the minute, keeps it out"
+    gate.leave(1)
+    assert gate.enter(2) is None
+    gate.leave(2)
+    assert gate.enter(3) == NOON + MINUTE

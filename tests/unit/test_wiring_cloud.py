@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from shared.adapters.clock import SystemClock
+from shared.adapters.generators.openai.images import OpenAIImages
+from shared.catalogue import load_catalogue
 from shared.domain.errors import Unauthenticated
 from shared.ports.media import media_key
 from shared.settings import BadSettings, Settings
 from shared.wiring import open_gateway, open_worker
+from shared.wiring.generators import open_generators
 from shared.wiring.media import open_media, presigner_of
 from shared.wiring.queues import open_queue
 from tests.contract.media_adapters import JOB, TOKEN
@@ -326,3 +330,22 @@ async def test_a_generator_that_cannot_work_is_named_by_its_setting(
 ) -> None:
     catalogue = a_catalogue(tmp_path, generator)
     assert (await refusal(open_worker(settings(tmp_path, catalogue=catalogue, **fields)))).startswith(said)
+
+
+async def test_a_model_has_its_whole_time_whatever_others_of_its_generator_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patience: list[float] = []
+    opened = OpenAIImages.open
+
+    def noting(**fields: Any) -> AbstractAsyncContextManager[OpenAIImages]:
+        patience.append(fields["timeout_seconds"])
+        return opened(**fields)
+
+    monkeypatch.setattr(OpenAIImages, "open", noting)
+    shipped = load_catalogue(None)
+    quick = replace(shipped.models["local-image"], generator="openai", start_timeout_seconds=20)
+    slow = replace(quick, start_timeout_seconds=200)
+    catalogue = replace(shipped, models={**shipped.models, "quick": quick, "slow": slow})
+    async with open_generators(settings(tmp_path, openai_api_key="sk-x"), catalogue, SystemClock()):
+        assert patience == [195]

@@ -420,13 +420,13 @@ async def test_a_step_that_ends_in_the_grace_of_a_stopping_process_is_recorded()
 
 async def test_a_queue_that_can_wait_is_told_at_once_when_a_parked_job_shall_wake() -> None:
     world = make_world()
-    world.generator.starts = [lambda order: Busy("full", retry_after=timedelta(minutes=3))] * 2
+    world.generator.starts = [lambda order: Busy("full", retry_after=timedelta(minutes=1))] * 2
     parked = await world.deliver(await world.submit())
     assert len(world.queue.hints) == 1, "an ordinary queue would deliver it now, in vain"
     world.queue.delays = True
     parked = await world.deliver(await world.submit())
     assert world.queue.hints[-1].job_id == parked.id
-    assert world.queue.hints[-1].not_before == parked.not_before == NOON + timedelta(minutes=3)
+    assert world.queue.hints[-1].not_before == parked.not_before == NOON + timedelta(minutes=1)
 
 
 async def test_a_step_that_does_not_end_in_the_grace_is_parked_and_published() -> None:

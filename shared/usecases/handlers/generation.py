@@ -36,6 +36,10 @@ POLL_TIMEOUT_SECONDS: Final = 120
 """The last poll brings the result, which may be a large file."""
 DEFAULT_BUSY: Final = timedelta(seconds=15)
 """How long to wait for a full provider that does not say how long it will be full."""
+LONGEST_BUSY: Final = timedelta(minutes=2)
+"""A provider's word for how long is not taken for more: it would cost the job its deadline."""
+AVOIDED_FOR: Final = timedelta(minutes=5)
+"""How long a model that took too long to say no is asked last."""
 
 _log = structlog.get_logger(__name__)
 
@@ -49,6 +53,8 @@ class Generation:
         self._app = app
         self._read = read
         self._limits = ModelLimits(app.clock)
+        self._avoided: dict[str, datetime] = {}
+        """Models that left a step no time to ask the next one, and until when."""
 
     def intent_at_claim(self, job: Job, now: datetime) -> Purchase | None:
         """What is cheap enough to buy again is intended by the claim itself: one write instead of two."""
@@ -81,11 +87,15 @@ class Generation:
     async def _buy(self, turn: Turn) -> Outcome:
         """Try the chosen model, then those to fall back on, as long as each certainly took nothing."""
         refusal: TookNothing | None = None
-        began = self._app.clock.now()
+        refused: list[str] = []
         for name, model in self._models_for(turn.job):
             now = self._app.clock.now()
             longest = timedelta(seconds=model.start_timeout_seconds)
-            if turn.is_stopping or (refusal and now - began + longest > self._app.policy.step_budget):
+            if turn.is_stopping:
+                return Park(now)
+            if refusal and now + longest > turn.ends_at:
+                # The next step must not spend its time on them once more.
+                self._avoided |= dict.fromkeys(refused, now + AVOIDED_FOR)
                 return Park(now)
             try:
                 with self._limits.using(name, model, turn.job.id):
@@ -93,10 +103,13 @@ class Generation:
             except ModelFull as full:
                 if turn.job.purchase is not None:
                     await turn.took_nothing()
-                return Park(full.until)
+                if refusal is None:
+                    return Park(full.until)
+                bought = Busy(f"{name} is full", retry_after=full.until - now)
             if not isinstance(bought, TookNothing):
                 return bought
             refusal = max(refusal or bought, bought, key=_hope)
+            refused.append(name)
         return self._nobody_took_it(refusal)
 
     async def _buy_from(self, name: str, model: Model, turn: Turn) -> Outcome | TookNothing:
@@ -146,24 +159,30 @@ class Generation:
 
     def _nobody_took_it(self, refusal: TookNothing | None) -> Outcome:
         match refusal:
-            case Busy(retry_after=after):
-                return Park(self._app.clock.now() + (after or DEFAULT_BUSY))
+            case Busy():
+                return self._park_for(refusal)
             case Retired() | None:
                 return Failed(JobError(code="model_retired", message="the model is no longer available"))
             case _:
                 return Retry(JobError(code="provider_failed", message=refusal.message, retryable=True))
+
+    def _park_for(self, refusal: Exception) -> Park:
+        after = refusal.retry_after if isinstance(refusal, Busy) else None
+        return Park(self._app.clock.now() + min(after or DEFAULT_BUSY, LONGEST_BUSY))
 
     async def _follow(self, turn: Turn, purchase: Purchase, reference: str) -> Outcome:
         """Poll the operation for about a minute, telling its progress, then park."""
         generator, order = self._ordered(turn.job, purchase)
         until = self._app.clock.now() + self._app.policy.inline_poll
         while True:
+            now = self._app.clock.now()
+            if now + timedelta(seconds=POLL_TIMEOUT_SECONDS) > turn.ends_at:
+                return Park(now)
             try:
                 async with asyncio.timeout(POLL_TIMEOUT_SECONDS):
                     state = await generator.poll(order, reference)
             except (TookNothing, TimeoutError) as error:
-                after = error.retry_after if isinstance(error, Busy) else None
-                return Park(self._app.clock.now() + (after or DEFAULT_BUSY))
+                return self._park_for(error)
             if isinstance(state, Made):
                 return await keep(self._app, turn, state)
             await turn.report(state.progress)
@@ -175,14 +194,19 @@ class Generation:
             await turn.pause(state.poll_after.total_seconds())
 
     def _models_for(self, job: Job) -> list[tuple[str, Model]]:
-        """Who can be asked for it: the chosen model, then those to fall back on that could make it too."""
+        """Who can be asked for it: the chosen model, then those to fall back on that could make it too.
+
+        Those to be avoided come last, the one that was avoided first before the others.
+        """
         catalogue, names = self._app.catalogue, self._app.catalogue.fallbacks(job.kind, job.model or "")
         known = [(name, catalogue.models[name]) for name in names if name in catalogue.models]
-        return [
+        able = [
             (name, model)
             for name, model in known
             if model.generator in self._app.generators and (name == job.model or model.can_make(job.request))
         ]
+        now = self._app.clock.now()
+        return sorted(able, key=lambda one: max(self._avoided.get(one[0], now), now))
 
     def _ordered(self, job: Job, purchase: Purchase) -> tuple[Generator, Order]:
         """The generator that was asked, and what for; the catalogue may have changed since."""

@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -13,6 +15,11 @@ from shared.ports.generator import Artifact, Made, Withheld
 from shared.ports.media import UnreadableMedia, media_key
 from shared.usecases.app import WorkerApp
 from shared.usecases.turn import Turn
+
+INSIST_SECONDS: Final = (1, 2, 4, 8, 15)
+"""Pauses before what was made is offered again to a media store that does not answer: it is paid for."""
+AGAIN_NUMBERS: Final = 10_000
+"""Between the keys of two tries: one that failed may have stored its object all the same."""
 
 _log = structlog.get_logger(__name__)
 
@@ -26,23 +33,49 @@ async def keep(app: WorkerApp, turn: Turn, made: Made) -> Outcome:
             if isinstance(item, Withheld):
                 continue
             try:
-                stored, small = await _store(app, turn, number, item, with_thumbnail=thumbnail is None)
+                stored, small = await _insist(app, turn, number, item, with_thumbnail=thumbnail is None)
             except UnreadableMedia as error:
                 _log.warning("generator.unreadable", job_id=turn.job.id, number=number, error=str(error))
                 continue
             except MediaUnavailable as error:
                 _log.warning("media.save_failed", job_id=turn.job.id, error=error.message)
-                return Retry(
-                    JobError(code="storage_failed", message="the result could not be stored", retryable=True),
-                    resumes=True,
+                failed = JobError(
+                    code="storage_failed", message="the result could not be stored", retryable=True
                 )
+                # What is neither to be asked for again nor to be bought again is lost.
+                return Retry(failed, resumes=True) if _can_be_had_again(turn) else Failed(failed)
             media.append(stored)
             thumbnail = thumbnail or small
     if not media:
-        return Failed(_nothing_usable(made))
+        failed = _nothing_usable(made)
+        # An operation that has ended is asked for its result again: it may have come damaged.
+        is_kept = turn.job.purchase is not None and turn.job.purchase.reference is not None
+        return Retry(failed, resumes=True) if failed.retryable and is_kept else Failed(failed)
     # What was asked for counts, not what the provider chose to answer for.
     requested = max(turn.job.request.get("count", 1), len(made.items))
     return Done(media=tuple(media), thumbnail=thumbnail, delivered=len(media), requested=requested)
+
+
+def _can_be_had_again(turn: Turn) -> bool:
+    purchase = turn.job.purchase
+    return purchase is not None and (purchase.reference is not None or purchase.repeatable)
+
+
+async def _insist(
+    app: WorkerApp, turn: Turn, number: int, artifact: Artifact, *, with_thumbnail: bool
+) -> tuple[Media, Media | None]:
+    """Store it, as often as it takes and this step may last; raises `MediaUnavailable` in the end."""
+    until = app.clock.now() + timedelta(seconds=sum(INSIST_SECONDS))
+    for pause in INSIST_SECONDS:
+        try:
+            return await _store(app, turn, number, artifact, with_thumbnail=with_thumbnail)
+        except MediaUnavailable as error:
+            if turn.is_stopping or app.clock.now() + timedelta(seconds=pause) > until:
+                raise
+            _log.warning("media.save_failed", job_id=turn.job.id, error=error.message, again_in_seconds=pause)
+        await turn.pause(pause)
+        number += AGAIN_NUMBERS
+    return await _store(app, turn, number, artifact, with_thumbnail=with_thumbnail)
 
 
 async def _store(

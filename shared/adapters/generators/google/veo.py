@@ -12,6 +12,7 @@ from urllib.parse import quote
 import google.auth.credentials
 import google.auth.transport.requests
 import httpx2
+import structlog
 from google.genai import types
 from google.genai.client import AsyncClient
 
@@ -54,10 +55,15 @@ _REFERENCE: Final = re.compile(
 _IN_STORAGE: Final = re.compile(r"gs://([a-z0-9][\w.-]{1,221})/(.{1,1024})", re.ASCII | re.DOTALL)
 
 # Codes of google.rpc.Status, in an operation that has ended.
-_INPUT: Final = frozenset({"3", "7", "9"})
-"""INVALID_ARGUMENT, PERMISSION_DENIED, FAILED_PRECONDITION"""
+_INPUT: Final = frozenset({"3", "9"})
+"""INVALID_ARGUMENT, FAILED_PRECONDITION"""
+_ACCESS: Final = frozenset({"7", "16"})
+"""PERMISSION_DENIED, UNAUTHENTICATED: about the operator's bucket or account, never about the prompt."""
 _PASSING: Final = frozenset({"4", "8", "10", "13", "14"})
 """DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, ABORTED, INTERNAL, UNAVAILABLE"""
+
+
+_log = structlog.get_logger(__name__)
 
 
 class Veo:
@@ -231,6 +237,9 @@ def _video(response: types.GenerateVideosResponse | None) -> types.Video:
 def _failure(error: Mapping[str, Any]) -> GeneratorError:
     """Of an operation's `error`: a google.rpc.Status as a dictionary."""
     code, message = str(error.get("code")), shown(str(error.get("message") or ""))
+    if code in _ACCESS:
+        _log.error("generator.operator_needed", what=f"an operation ended with code {code}: {message}")
+        return GenerationFailed("the provider could not finish the video", retryable=False)
     if code in _INPUT and is_about_policy(message):
         return ContentRejected(message, stage="prompt")
     return GenerationFailed(message or f"the provider failed with code {code}", retryable=code in _PASSING)

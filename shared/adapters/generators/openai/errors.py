@@ -90,6 +90,9 @@ def meaning_of_answer(status: int, body: object, headers: Mapping[str, str]) -> 
     match status:
         case 429:
             return Busy("the provider's rate limit is reached", retry_after=wait_told(headers))
+        case 503 if not said.is_openais:
+            # So does a gateway answer whose connection broke after it had passed the request on.
+            return OutcomeUnknown("the provider failed")
         case 503 if (after := wait_told(headers)) is not None:
             return Busy("the provider is overloaded", retry_after=after)
         case 503:

@@ -38,6 +38,17 @@ _UNSENT: Final = (
 )
 
 
+_NOT_FOR_USERS: Final = (
+    (re.compile(r"projects/[^/\s]+"), "projects/…"),
+    (re.compile(r"\b(project(?:_?number|_?id)?)( ?[:=#] ?| )['\"`]?\d{4,}[\w-]*", re.IGNORECASE), r"\1\2…"),
+    (re.compile(r"\bgs://[^\s'\"`,;]+"), "gs://…"),
+    (re.compile(r"[\w.+-]+@[\w.-]+\.\w+"), "…@…"),
+    (re.compile(r"\b(org|proj|sk|AIza)[-_][\w*-]{6,}"), r"\1-…"),
+    (re.compile(r"\bAIza[\w-]{6,}"), "AIza…"),
+)
+"""Which of our projects, buckets, accounts and keys was used."""
+
+
 class CannotOpen(ValueError):
     """A generator cannot be opened as configured; the message is one line that says what is wrong."""
 
@@ -128,8 +139,8 @@ def checked_url(base_url: str) -> str:
 
 def shown(text: str) -> str:
     """A provider's words as one line that a user may see."""
-    # Not for users: which of our projects was asked.
-    text = re.sub(r"projects/[^/\s]+", "projects/…", text)
+    for pattern, instead in _NOT_FOR_USERS:
+        text = pattern.sub(instead, text)
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= LONGEST_MESSAGE else line[: LONGEST_MESSAGE - 1].rstrip() + "…"
 
