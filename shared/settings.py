@@ -5,8 +5,10 @@ Each is an environment variable with the prefix `MEDIAFORGE_`; a file `.env` is 
 
 import difflib
 import os
+import re
 from pathlib import Path
 from typing import Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -157,7 +159,21 @@ class Settings(BaseSettings):
     def _is_an_address(cls, url: str) -> str:
         if url and not url.startswith(("http://", "https://")):
             raise ValueError("must begin with http:// or https://")
+        try:
+            parts = urlsplit(url)
+            is_whole = parts.port != 0 and bool(parts.hostname)  # reading the port checks it
+        except ValueError:
+            is_whole = False
+        if url and (not is_whole or " " in url):
+            raise ValueError("must name a host, as in https://host or http://host:port")
         return url
+
+    @field_validator("worker_secret")
+    @classmethod
+    def _fits_a_header(cls, secret: SecretStr) -> SecretStr:
+        if not re.fullmatch("[!-~]*", secret.get_secret_value()):
+            raise ValueError("must be ASCII characters without blanks: it travels in a header")
+        return secret
 
     @model_validator(mode="after")
     def _dev_tokens_stay_local(self) -> Self:

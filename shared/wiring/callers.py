@@ -66,6 +66,11 @@ async def open_verifier(settings: Settings, clock: Clock) -> AsyncIterator[PushV
 
         yield SharedSecret(worker_secret(settings))
         return
+    if settings.environment != "local" and not (settings.push_audiences or settings.worker_url):
+        raise BadSettings(
+            "MEDIAFORGE_PUSH_AUDIENCE: say what the tokens of pushes are made out for (or set "
+            "MEDIAFORGE_WORKER_URL to the worker's address)"
+        )
     with needs_extra("MEDIAFORGE_PUSH_SERVICE_ACCOUNT", "tokens"):
         from shared.adapters.auth.oidc import PushTokens
     async with AsyncExitStack() as stack:

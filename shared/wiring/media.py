@@ -49,7 +49,11 @@ def _media_of(settings: Settings) -> AbstractAsyncContextManager[MediaStore]:
             access_key_id=settings.s3_access_key_id,
             secret_access_key=settings.s3_secret_access_key.get_secret_value(),
         )
-    raise BadSettings(
+    raise _unknown(settings)
+
+
+def _unknown(settings: Settings) -> BadSettings:
+    return BadSettings(
         "MEDIAFORGE_MEDIA must be file:///absolute/folder, s3://bucket or r2://account/bucket "
         f"(it is {settings.media!r})"
     )
@@ -66,6 +70,8 @@ def local_disk_of(settings: Settings) -> "LocalDisk | None":
 def presigner_of(settings: Settings, clock: Clock) -> Presigner | None:
     """For a bucket that is not public: the gateway sends whoever asks for media to a signed link."""
     bucket = _bucket_of(settings)
+    if bucket is None and not settings.media_url.startswith("file:///"):
+        raise _unknown(settings)
     if bucket is None or settings.media_public_url:
         return None
     from shared.adapters.media.presigned import SignatureV4

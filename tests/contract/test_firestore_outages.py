@@ -5,6 +5,7 @@ import re
 import threading
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from google.api_core import exceptions
@@ -131,3 +132,18 @@ async def test_a_database_that_may_not_be_read_cannot_be_opened(
             async with FirestoreStore.open(project, media_url=str):
                 pass
         assert "\n" not in refused.value.message
+
+
+@pytest.mark.parametrize("content", [None, "[1, 2]", '{"type": "service_account"}'])
+async def test_credentials_that_cannot_be_read_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None
+) -> None:
+    path = tmp_path / "key.json"
+    path.mkdir() if content is None else path.write_text(content)
+    monkeypatch.delenv("FIRESTORE_EMULATOR_HOST", raising=False)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    with pytest.raises(StoreUnavailable, match="credentials") as refused:
+        async with FirestoreStore.open("demo", media_url=str):
+            pass
+    assert "\n" not in refused.value.message
+    assert "('" not in refused.value.message

@@ -8,8 +8,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from google.api_core.exceptions import ServiceUnavailable
 
-from shared.adapters.firestore import FirestoreStore, watching
+from shared.adapters.firestore import FirestoreStore, streams, watching
 from shared.adapters.firestore.watching import Listener
 from shared.domain.changes import Put, job_key
 from shared.domain.errors import StoreUnavailable
@@ -113,6 +114,52 @@ async def test_what_changed_while_the_stream_was_broken_arrives(
         assert await next_of(first) == (a_job(1).id, 20)
         await progress(store, 3, 30)
         assert await next_of(all_of_hers) == (a_job(3).id, 30)
+
+
+async def test_what_changed_early_in_a_long_outage_arrives(
+    store: FirestoreStore, project: str, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it was, and however often the stream was opened in vain."""
+    monkeypatch.setattr(streams, "LAG", timedelta(seconds=0.5))
+    await given(store, a_job(1))
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", line.address)
+    async with FirestoreStore.open(project, media_url=str) as far, far.watch(HERS) as hers:
+        await progress(store, 1, 10)
+        assert await next_of(hers) == (a_job(1).id, 10)
+        await line.down()
+        await progress(store, 1, 20)
+        changed_at = store._firestore.now()
+        await until(lambda: store._firestore.now() - changed_at > 2 * streams.LAG)
+        await line.up()
+        assert await next_of(hers) == (a_job(1).id, 20)
+
+
+async def test_a_stream_that_broke_a_thousand_times_in_a_row_is_opened_again(
+    store: FirestoreStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "LONGEST_PAUSE_SECONDS", 0)
+    await given(store, a_job(1))
+    async with store.watch(HERS) as hers:
+        [stream] = store._listener._streams.values()
+        broken, listen = 0, store._firestore.listen
+
+        async def breaks(requests: Any) -> Any:
+            nonlocal broken
+            broken += 1
+            if broken <= 1_100:
+                raise ServiceUnavailable("not now")  # type: ignore[no-untyped-call]
+            return await listen(requests)
+
+        monkeypatch.setattr(store._firestore, "listen", breaks)
+        monkeypatch.setattr(stream, "_hear", broken_off)
+        await progress(store, 1, 10)
+        await until(lambda: broken > 0)
+        monkeypatch.delattr(stream, "_hear")
+        assert await next_of(hers) == (a_job(1).id, 10)
+
+
+def broken_off(_: object) -> None:
+    raise ServiceUnavailable("broken off")  # type: ignore[no-untyped-call]
 
 
 async def test_who_cannot_be_told_of_changes_learns_so(

@@ -130,6 +130,17 @@ async def test_connections_that_broke_while_nobody_used_them_are_not_noticed(
         await given(store, a_job(number))
 
 
+async def test_connections_that_hang_are_not_waited_for_when_another_broke(wire: Wire) -> None:
+    async with PostgresStore.open(wire.url) as store:
+        await given(store, an_account(ADA, balance=5))
+        async with store._connection(), store._connection(), store._connection():
+            pass
+        wire.cuts, wire.a_cut_deafens = ["before"], True
+        async with asyncio.timeout(10):
+            after = await store.change([HERS, ITS_KEY], debiting)
+        assert after.need(HERS).balance == 4
+
+
 async def test_a_server_that_is_gone_is_unavailable_and_the_store_works_when_it_is_back(
     url: str, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -373,6 +384,8 @@ async def test_a_name_that_postgresql_cannot_hold_is_nobodys(store: PostgresStor
         "postgresql://ada:hunter2@/mediaforge?nonsense=hunter2",
         "postgresql://ada:hunter2@/mediaforge?host=/nowhere",
         "postgresql://ada:hunter2%zz@127.0.0.1/mediaforge",
+        "postgresql://ada:pa@hunter2@127.0.0.1/mediaforge",
+        "postgresql://ada:hunter2/word@127.0.0.1/mediaforge",
     ],
 )
 async def test_an_address_that_does_not_open_is_refused_in_one_line_without_the_password(

@@ -229,3 +229,18 @@ async def test_credentials_that_cannot_be_read_are_said_at_start(
         async with PubSubQueue.open("demo-project"):
             pass
     assert "\n" not in refused.value.message
+
+
+@pytest.mark.parametrize("content", [None, "[1, 2]"])
+async def test_credentials_that_are_no_file_of_google_are_said_in_one_line_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None
+) -> None:
+    """A folder where a secret should be mounted, and a list where there should be an object."""
+    path = tmp_path / "key.json"
+    path.mkdir() if content is None else path.write_text(content)
+    monkeypatch.delenv("PUBSUB_EMULATOR_HOST", raising=False)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    with pytest.raises(QueueUnavailable, match="credentials") as refused:
+        async with PubSubQueue.open("demo-project"):
+            pass
+    assert "\n" not in refused.value.message

@@ -31,6 +31,7 @@ from tests.contract.s3_server import (
     stalls,
     stalls_the_answer,
 )
+from tests.providers.server import FakeProvider, Reply
 
 FILM_KEY: Final = media_key(JOB, TOKEN, 0, "video/mp4")
 PART: Final = 100_000
@@ -453,6 +454,16 @@ async def test_the_check_says_that_this_is_not_s3(media: S3Media, server: S3Serv
         server.script(what, LASTING["not S3"])
         with pytest.raises(MediaUnavailable, match=r"does not look like one of S3.*; is the endpoint right"):
             await media.check()
+
+
+async def test_the_check_says_that_it_is_sent_from_place_to_place() -> None:
+    async with FakeProvider() as provider:
+        provider.handler = lambda _: Reply(status=307)
+        async with S3Media.open(
+            "films", endpoint=provider.url, region="auto", access_key_id="K", secret_access_key="S"
+        ) as media:
+            with pytest.raises(MediaUnavailable, match="redirects without end"):
+                await media.check()
 
 
 async def test_the_check_says_that_a_connection_cannot_be_trusted(server: S3Server) -> None:

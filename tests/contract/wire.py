@@ -22,6 +22,10 @@ class Wire:
     """What each connection has said to the server."""
     cuts: list[Literal["before", "after"]] = field(default_factory=list)
     """The next commits that are not answered: the line breaks before they reach the server, or after."""
+    a_cut_deafens: bool = False
+    """Whether with a cut all other connections go deaf, as when the machine behind them is gone."""
+    deaf: int = 0
+    """So many of the first connections reach nobody any more."""
 
     @property
     def url(self) -> str:
@@ -40,14 +44,18 @@ class Wire:
         return asked
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        line = bytearray()
+        line, number = bytearray(), len(self.lines)
         self.lines.append(line)
         up_reader, up_writer = await asyncio.open_unix_connection(self.server.folder / SOCKET)
         answered = asyncio.create_task(self._answer(up_reader, writer))
         try:
             while said := await reader.read(65536):
                 line += said
+                if number < self.deaf:
+                    continue
                 cut = self.cuts.pop(0) if b"COMMIT" in said and self.cuts else None
+                if cut and self.a_cut_deafens:
+                    self.deaf = len(self.lines)
                 if cut == "before":
                     break
                 if cut == "after":

@@ -317,6 +317,24 @@ async def test_many_who_ask_at_once_whether_it_is_ready_cost_one_look(
     assert looks == 1
 
 
+async def test_who_waits_for_a_slow_look_is_answered_by_it(
+    site: Site, nobody: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each of them looks in turn, and while a part hangs their number only grows."""
+    looks = 0
+
+    async def slow() -> None:
+        nonlocal looks
+        looks += 1
+        await asyncio.sleep(0)  # for the others to come
+        site.world.clock.advance(seconds=3)
+
+    monkeypatch.setattr(site.world.queue, "check", slow)
+    site.world.clock.advance(seconds=1)
+    await asyncio.gather(*(nobody.get("/ready") for _ in range(20)))
+    assert looks == 1
+
+
 # What nobody foresaw.
 
 

@@ -159,3 +159,20 @@ def test_a_port_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch, port: str
     monkeypatch.setenv("PORT", port)
     with pytest.raises(BadSettings, match=r"^PORT must be a port's number"):
         port_to_listen_on(8080)
+
+
+@pytest.mark.parametrize("url", ["http://", "http://worker:b", "http://a b", "https://:8081", "http://[::1"])
+def test_an_address_without_a_host_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("MEDIAFORGE_WORKER_URL", url)
+    with pytest.raises(BadSettings, match=r"^MEDIAFORGE_WORKER_URL: must name a host"):
+        load_settings()
+
+
+@pytest.mark.parametrize("secret", ["xyzzy-\u00e4", "xyzzy\nx", "xyz zy", "xyzzy-\udcff"])
+def test_a_secret_that_fits_no_header_is_refused_and_not_told(
+    monkeypatch: pytest.MonkeyPatch, secret: str
+) -> None:
+    monkeypatch.setenv("MEDIAFORGE_WORKER_SECRET", secret)
+    with pytest.raises(BadSettings, match=r"^MEDIAFORGE_WORKER_SECRET: must be ASCII") as refused:
+        load_settings()
+    assert "xyz" not in str(refused.value)

@@ -186,10 +186,9 @@ async def test_a_catalogue_that_cannot_be_used_is_named(tmp_path: Path, text: st
 
 async def test_what_was_open_when_a_later_part_failed_is_closed(tmp_path: Path) -> None:
     before = own_threads()
-    settings = Settings(home=tmp_path, media="ftp://host")
-    await refusal("worker", settings)
+    await refusal("worker", Settings(home=tmp_path, media="ftp://host"))
     assert own_threads() == before
-    async with open_gateway(settings) as gateway:
+    async with open_gateway(Settings(home=tmp_path)) as gateway:
         await gateway.app.store.check()
         assert own_threads() > before
     assert own_threads() == before

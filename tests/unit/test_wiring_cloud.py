@@ -349,3 +349,16 @@ async def test_a_model_has_its_whole_time_whatever_others_of_its_generator_need(
     catalogue = replace(shipped, models={**shipped.models, "quick": quick, "slow": slow})
     async with open_generators(settings(tmp_path, openai_api_key="sk-x"), catalogue, SystemClock()):
         assert patience == [195]
+
+
+@pytest.mark.parametrize("media", ["gs://bucket", "s3:/bucket", "bucket"])
+async def test_the_gateway_too_refuses_media_that_it_could_never_lead_to(tmp_path: Path, media: str) -> None:
+    assert "MEDIAFORGE_MEDIA must be" in await refusal(open_gateway(settings(tmp_path, media=media)))
+
+
+async def test_pushes_whose_tokens_are_made_out_for_nobody_knows_whom_are_refused_at_start(
+    tmp_path: Path,
+) -> None:
+    """Else every push is refused, and every job ends in the dead-letter topic."""
+    production = {"environment": "production", "auth": "keys", **PUSHES, "push_audience": ""}
+    assert "MEDIAFORGE_PUSH_AUDIENCE" in await refusal(open_worker(settings(tmp_path, **production)))

@@ -32,10 +32,10 @@ class Readiness:
 
     async def parts(self) -> Mapping[str, str]:
         async with self._looking:
-            now = self._app.clock.now()
-            if self._looked_at is None or abs(now - self._looked_at) >= FRESH:
+            if self._looked_at is None or abs(self._app.clock.now() - self._looked_at) >= FRESH:
                 self._parts = await self._look()
-                self._looked_at = now
+                # After the look: whoever waited for a slow one is served by it.
+                self._looked_at = self._app.clock.now()
             return self._parts
 
     async def _look(self) -> Mapping[str, str]:

@@ -72,7 +72,8 @@ class ResultUnknown(Exception):
 
 def pause_before(attempt: int, *, at_most_seconds: float = 1.0, first_seconds: float) -> float:
     """How long to wait before a further attempt, counted from 1: longer each time, and never in step."""
-    longest: float = min(at_most_seconds, first_seconds * 2 ** (attempt - 1))
+    doublings = min(attempt - 1, 30)  # who waits for hours would come to a number that no float holds
+    longest: float = min(at_most_seconds, first_seconds * 2**doublings)
     return random.uniform(longest / 4, longest)  # noqa: S311
 
 
@@ -208,6 +209,8 @@ def may_pass(error: Exception) -> bool:
 
 def in_one_line(error: BaseException) -> str:
     text = error.message if isinstance(error, GoogleAPICallError) and error.message else str(error)
+    if isinstance(error, GoogleAuthError) and error.args:
+        text = str(error.args[0])  # the others are what a server answered, or what a broken file holds
     return " ".join(text.split())
 
 
@@ -217,6 +220,6 @@ async def _channel(emulator: str | None) -> grpc.aio.Channel:
     try:
         # It looks for files and asks a server about the machine that we run on.
         credentials, _ = await asyncio.to_thread(google.auth.default, scopes=_SCOPES)
-    except (GoogleAuthError, OSError, ValueError) as error:
+    except (GoogleAuthError, OSError, ValueError, AttributeError) as error:
         raise StoreUnavailable(f"there are no credentials for Firestore: {in_one_line(error)}") from error
     return FirestoreGrpcAsyncIOTransport.create_channel(credentials=credentials, options=_CHANNEL)

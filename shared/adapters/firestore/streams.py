@@ -44,6 +44,8 @@ class Target:
     stands: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once everything that stood before has been told, so that the rest are changes."""
     trouble: str | None = None
+    is_told: bool = False
+    """Whether the stream that is open now has told all that stands."""
     number: int = 0
     since: datetime | None = None
     """For a user: as of when jobs are listened to that have changed."""
@@ -86,11 +88,9 @@ class Stream:
                 await self._listen()
             except Exception as error:  # noqa: BLE001 - whatever it is, those who watch wait for changes
                 self._note(error)
-            ended = self._firestore.now()
             for target in self.targets.values():
-                if target.stands.is_set():  # it was well until just before
-                    target.since = ended - LAG
-            failures = 1 if ended - began > HEALTHY_AFTER else failures + 1
+                self._lose(target)
+            failures = 1 if self._firestore.now() - began > HEALTHY_AFTER else failures + 1
             await asyncio.sleep(_pause_before(failures))
 
     async def _listen(self) -> None:
@@ -122,6 +122,7 @@ class Stream:
         for target in self._numbered(change.target_ids):
             if change.target_change_type == _Change.CURRENT:
                 target.stands.set()
+                target.is_told = True
                 target.failures = 0
             elif change.target_change_type == _Change.REMOVE:
                 self._add_later(target, change.cause.message)
@@ -141,11 +142,17 @@ class Stream:
 
     def _add_later(self, target: Target, trouble: str) -> None:
         """Firestore gave one target up: the others go on."""
+        self._lose(target)
         target.trouble = trouble
         target.failures += 1
         _log.warning("store.watch_failed", error=trouble, subject=str(target.subject))
         pause = _pause_before(target.failures)
         asyncio.get_running_loop().call_later(pause, self._add_again, target, self._requests)
+
+    def _lose(self, target: Target) -> None:
+        """Note until when it was well; it may be lost again and again before it is well once more."""
+        if target.is_told:
+            target.is_told, target.since = False, self._firestore.now() - LAG
 
     def _add_again(self, target: Target, requests: "asyncio.Queue[Any]") -> None:
         if target.number in self.targets and requests is self._requests:

@@ -22,8 +22,19 @@ class Fault(Exception):
     """One that we found ourselves; its text is the line."""
 
 
-FAULTS: Final = (BotoCoreError, ClientError, ResponseParserError, Fault, OSError, TimeoutError)
-"""All that a call can raise: of the library, of the file that is read, and of our own patience."""
+FAULTS: Final = (
+    BotoCoreError,
+    ClientError,
+    ResponseParserError,
+    Fault,
+    OSError,
+    TimeoutError,
+    RecursionError,
+)
+"""All that a call can raise: of the library, of the file that is read, and of our own patience.
+
+A redirect that says no place is followed by the library until Python ends it.
+"""
 
 NO_CREDENTIALS: Final = (
     "no credentials were found: give an access key id and its secret, or run where AWS provides a role"
@@ -38,6 +49,7 @@ _LINES: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], .
     (EndpointConnectionError, "{place} cannot be reached: {cause}"),
     (HTTPClientError, "the connection to {place} broke: {cause}"),
     (ResponseParserError, "the answer of {place} does not look like one of S3; is the endpoint right?"),
+    (RecursionError, "{place} redirects without end; is the endpoint right?"),
     (ParamValidationError, "{bucket} cannot be the name of a bucket: {cause}"),
 )
 

@@ -67,6 +67,16 @@ def explained(what: str) -> Iterator[None]:
         raise QueueUnavailable(f"{what}: {_line(error.args[0] if error.args else error)}") from error
 
 
+@contextmanager
+def opening(what: str) -> Iterator[None]:
+    """As `explained`, around the making of a client, which looks for a file with credentials."""
+    try:
+        with explained(what):
+            yield
+    except (OSError, ValueError, AttributeError) as error:  # a folder, not ours to read, or a JSON list
+        raise QueueUnavailable(f"{what}: the credentials cannot be read: {_line(error)}") from error
+
+
 def _line(reason: object) -> str:
     text = " ".join(str(reason).split())
     return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}…"

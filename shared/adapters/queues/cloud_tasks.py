@@ -27,6 +27,7 @@ from shared.adapters.queues._google import (
     by_topic,
     explained,
     limits,
+    opening,
     plain_channel,
     require_project,
 )
@@ -105,7 +106,7 @@ class CloudTasksQueue:
             request.headers["Authorization"] = f"Bearer {secret}"
         else:
             raise QueueUnavailable("tasks need a service account, whose token they show to the worker")
-        with explained("Cloud Tasks"):
+        with opening("Cloud Tasks"):
             client = client_of(emulator)
         async with client:
             parent = f"projects/{project}/locations/{location}/queues"

@@ -17,6 +17,7 @@ from shared.adapters.queues._google import (
     by_topic,
     explained,
     limits,
+    opening,
     require_project,
 )
 from shared.domain.errors import QueueUnavailable
@@ -49,7 +50,7 @@ class PubSubQueue:
     ) -> AsyncIterator["PubSubQueue"]:
         """Raises `QueueUnavailable` without credentials; whether there are topics, `check` finds out."""
         require_project(project)
-        with explained("Pub/Sub"):
+        with opening("Pub/Sub"):
             client = PublisherAsyncClient()
         async with client:
             yield cls(client, project, patience_seconds=patience_seconds)

@@ -11,6 +11,7 @@ exist cannot be locked: of two that create it, the second finds it standing and 
 import asyncio
 import contextvars
 import random
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -180,7 +181,7 @@ class PostgresStore(Queries):
                 lost += 1
                 if lost == LOST_TRIES:
                     raise StoreUnavailable("the database broke off every answer") from error
-                await self._pool.check()
+                await self._pool.drain()  # not `check`: it waits for each, without end
 
     async def _try_change(self, connection: _Connection, keys: Sequence[AnyKey], decide: Decide) -> Records:
         loaded = Records(await self._lock(connection, keys))
@@ -313,7 +314,7 @@ class PostgresStore(Queries):
                     return await read(connection)
             except (_Lost, _Overtaken) as error:
                 _log.info("store.read_again", error=str(error))
-                await self._pool.check()
+                await self._pool.drain()  # not `check`: it waits for each, without end
         raise StoreUnavailable("the database broke off every answer")
 
     @asynccontextmanager
@@ -389,11 +390,18 @@ def _can_exist(key: AnyKey) -> bool:
 
 def _require_readable(url: str) -> None:
     try:
-        conninfo_to_dict(url)
+        parts = conninfo_to_dict(url)
+        # An @ or / in a password ends it, and the rest of it is taken for a host or a port.
+        is_readable = "@" not in f"{parts.get('host', '')}" and re.fullmatch(
+            "[0-9,]*", f"{parts.get('port', '')}"
+        )
     except psycopg.ProgrammingError:
+        is_readable = None
+    if not is_readable:
         # Not what the driver says: it may repeat the address, and with it a password.
         raise StoreUnavailable(
-            "its address cannot be read; it looks like postgresql://user:password@host:5432/database"
+            "its address cannot be read; it looks like postgresql://user:password@host:5432/database, "
+            "with %40 and the like for what is special in a password"
         ) from None
 
 
