@@ -19,7 +19,7 @@ BATCH: Final = 100
 LONGEST_NAP: Final = timedelta(seconds=2)
 """A job can become due earlier than the earliest that was seen: look again this often."""
 SHORTEST_NAP: Final = timedelta(seconds=0.2)
-"""What stays due because it cannot be looked at must not make the sweep spin."""
+"""Jobs that become due one by one are looked at together."""
 
 _log = structlog.get_logger(__name__)
 
@@ -48,12 +48,14 @@ async def sweep_for(app: WorkerApp, work: Work, seconds: float) -> int:
     end = app.clock.now() + timedelta(seconds=seconds)
     done = 0
     while not app.stopping.is_set():  # what this process just parked is for another one to take up
+        began = app.clock.now()
         done += await sweep(app, work)
         wake_at = await app.store.next_wake()
         if wake_at is None or wake_at > end:
             break
         now = app.clock.now()
-        nap = min(max(wake_at - now, SHORTEST_NAP), LONGEST_NAP)
+        # What was due before the sweep and still is cannot be looked at: it must not set the pace.
+        nap = LONGEST_NAP if wake_at <= began else min(max(wake_at - now, SHORTEST_NAP), LONGEST_NAP)
         if now + nap > end:
             break
         await app.clock.sleep(nap.total_seconds())

@@ -6,9 +6,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from google.cloud.firestore_v1 import types
 
 from shared.adapters.firestore import FirestoreStore
-from shared.adapters.firestore.documents import Documents
+from shared.adapters.firestore.documents import Document, Documents
 from shared.domain.changes import Create, Put, account_key, job_key
 from shared.domain.ids import AccountId, JobId
 from shared.domain.job import Status
@@ -116,3 +117,19 @@ async def test_a_wake_that_lies_ahead_does_not_hide_what_will_be_due_before_it(s
     await given(store, a_job(2, wake_at=NOON + timedelta(seconds=10)))
     assert await store.next_wake() == NOON + timedelta(seconds=10)
     assert ids(await store.due(NOON + timedelta(seconds=10), limit=5)) == [a_job(2).id]
+
+
+async def test_jobs_that_only_a_newer_version_can_read_keep_no_other_from_being_due(project: str) -> None:
+    """They are the longest due for ever; more of them than a sweep asks for must not hide the rest."""
+    async with FirestoreStore.open(project, media_url=str, shards=2) as store:
+        await given(store, *(a_job(n) for n in range(12)))
+        for n in range(9):
+            name = store._documents.name_of(job_key(a_job(n).id))
+            newer = types.Write.pb()(update=Document(name=name), update_mask={"field_paths": ["status"]})
+            newer.update.fields["status"].string_value = "evaporated"
+            await store._firestore.commit([newer])
+        woken = a_job(0).wake_at
+        assert woken is not None
+        later = woken + timedelta(hours=1)
+        assert ids(await store.due(later, limit=2)) == [a_job(9).id, a_job(10).id]
+        assert ids(await store.due(later, limit=5)) == [a_job(n).id for n in (9, 10, 11)]

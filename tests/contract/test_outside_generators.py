@@ -181,12 +181,6 @@ async def test_the_client_repeats_nothing_by_itself(
     assert (len(provider.calls), provider.connections) == (1, 1)
 
 
-async def test_a_page_that_says_503_took_nothing(generator: Generator, provider: FakeProvider) -> None:
-    provider.answer(Reply.text("<html><title>503</title></html>", status=503))
-    with pytest.raises(Down):
-        await generator.start(ORDER)
-
-
 async def test_an_overload_that_says_how_long_it_lasts_is_waited_for(
     generator: Generator, provider: FakeProvider
 ) -> None:
@@ -197,7 +191,7 @@ async def test_an_overload_that_says_how_long_it_lasts_is_waited_for(
     assert busy.value.retry_after.total_seconds() == 30
 
 
-@pytest.mark.parametrize("status", [500, 502, 504])
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
 async def test_what_a_gateway_says_leaves_it_unknown_what_was_taken(
     generator: Generator, provider: FakeProvider, status: int
 ) -> None:

@@ -278,7 +278,7 @@ async def test_a_job_that_nobody_can_look_at_does_not_make_the_sweep_spin() -> N
 
     store.interludes = [a_bug] * 1000
     await while_time_passes(world.clock, sweep_for(world.app, world.work, 10), step=0.1)
-    assert 2 < store.asked < 60
+    assert 2 < store.asked < 10, "on some stores every look costs money, all day"
 
 
 async def test_a_process_that_wants_to_end_leaves_what_is_due_to_the_next_one() -> None:

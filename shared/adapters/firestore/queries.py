@@ -34,12 +34,23 @@ class Queries:
 
     async def due(self, now: datetime, *, limit: int) -> Sequence[Job]:
         since = self._looked.begin(now)
+        found = await self._due(now, since, limit)
+        self._looked.end(now, _at(found[0], "internal.wake_at") if found else None)
+        jobs = list(self._documents.readable_jobs(found))
+        # Those that nobody here can read stay at the front: others must not wait behind them for ever.
+        while len(jobs) < limit == len(found):
+            found = await self._due(now, since, limit, (_at(found[-1], "internal.wake_at"), found[-1].name))
+            jobs += self._documents.readable_jobs(found)
+        return jobs[:limit]
+
+    async def _due(
+        self, now: datetime, since: datetime | None, limit: int, after: tuple[datetime, str] | None = None
+    ) -> list[Any]:
         found = await self._documents_of(
-            statements.due(shard, now, since, limit) for shard in range(self._shards)
+            statements.due(shard, now, since, limit, after) for shard in range(self._shards)
         )
         found.sort(key=lambda document: (_at(document, "internal.wake_at"), _id(document)))
-        self._looked.end(now, _at(found[0], "internal.wake_at") if found else None)
-        return list(self._documents.readable_jobs(found[:limit]))
+        return found[:limit]
 
     async def next_wake(self) -> datetime | None:
         found = await self._documents_of(

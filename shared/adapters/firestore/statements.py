@@ -29,10 +29,16 @@ _Direction: Final = types.StructuredQuery.Direction
 _Value: Final[Any] = types.Value.pb()
 
 
-def due(shard: int, now: datetime, since: datetime | None, limit: int) -> Any:
-    """`since` skips what is known to be past: index entries that were just removed are slow to walk over."""
+def due(
+    shard: int, now: datetime, since: datetime | None, limit: int, after: tuple[datetime, str] | None = None
+) -> Any:
+    """`since` skips what is known to be past: index entries that were just removed are slow to walk over.
+
+    `after` is the instant and the name of the document at which the part before ended.
+    """
     waking = _compared("internal.wake_at", _Operator.LESS_THAN_OR_EQUAL, now)
-    return _query(JOBS, [_in_shard(shard), *_woken_since(since), waking], _EARLIEST_FIRST, limit=limit)
+    filters = [_in_shard(shard), *_woken_since(since), waking]
+    return _query(JOBS, filters, _EARLIEST_FIRST, limit=limit, start=_place(after))
 
 
 def next_wake(shard: int, since: datetime | None) -> Any:

@@ -110,11 +110,11 @@ def meaning_of_answer(status: int, body: object, headers: Mapping[str, str], cal
             return OperatorNeeded(said.to_operator(status))
         case _ if 200 <= status < 300:
             return _unclear("the provider's answer cannot be read", call)
+        case 503 if (after := _wait(said, headers)) is not None:
+            return Busy("the provider is overloaded", retry_after=after)
         case 503 if not said.is_googles:
             # So does a gateway answer whose connection broke after it had passed the request on.
             return _unclear("the provider failed", call)
-        case 503 if (after := _wait(said, headers)) is not None:
-            return Busy("the provider is overloaded", retry_after=after)
         case 503:
             return Down("the provider is overloaded")
         case 504 | 408 | 499:

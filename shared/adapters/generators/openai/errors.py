@@ -2,8 +2,8 @@
 
 OpenAI does not say that a request is free that its servers failed on (500): it counts as taken and failed,
 so that nothing is bought elsewhere meanwhile. An overload (503) and a limit (429) are said before anything
-is taken. Whatever a gateway in between says, a broken connection, a timeout, and an answer that cannot be
-read leave the outcome unknown.
+is taken, also by a gateway that says when to come back. Whatever else a gateway in between says, a broken
+connection, a timeout, and an answer that cannot be read leave the outcome unknown.
 """
 
 import asyncio
@@ -90,11 +90,11 @@ def meaning_of_answer(status: int, body: object, headers: Mapping[str, str]) -> 
     match status:
         case 429:
             return Busy("the provider's rate limit is reached", retry_after=wait_told(headers))
+        case 503 if (after := wait_told(headers)) is not None:
+            return Busy("the provider is overloaded", retry_after=after)
         case 503 if not said.is_openais:
             # So does a gateway answer whose connection broke after it had passed the request on.
             return OutcomeUnknown("the provider failed")
-        case 503 if (after := wait_told(headers)) is not None:
-            return Busy("the provider is overloaded", retry_after=after)
         case 503:
             return Down("the provider is overloaded")
         case 500 if said.is_openais:
