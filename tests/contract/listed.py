@@ -14,6 +14,7 @@ from tests.support import ADA, NOON
 BY_ID, BY_TIME = encode_cursor("m"), encode_cursor(1_700_000_000_000_000, "m")
 LISTED: list[tuple[str, Select[Any], str]] = [
     ("due", statements.due(NOON, 100), "jobs_due"),
+    ("more that is due", statements.due(NOON, 100, (5, "job_1")), "jobs_due"),
     ("next_wake", statements.NEXT_WAKE, "jobs_due"),
     ("changed_since", statements.changed_since(5, 10), "jobs_changed"),
     ("last_changed", statements.LAST_CHANGED, "jobs_changed"),
@@ -63,5 +64,5 @@ LISTED: list[tuple[str, Select[Any], str]] = [
 ]
 
 
-WALKS = ("all jobs", "balances", "feed", "next_wake", "due")
+WALKS = ("all jobs", "balances", "feed", "next_wake", "due", "more that is due")
 """These follow an index from its start: a limit ends them."""

@@ -379,3 +379,18 @@ async def test_a_job_that_only_a_newer_version_can_read_hides_no_other(tmp_path:
 
     assert [job.id for job in due] == [job.id for job in listed.data] == [a_job(2).id]
     assert (told.id, told.progress) == (a_job(2).id, 7)
+
+
+async def test_many_jobs_that_only_a_newer_version_can_read_keep_none_from_being_due(tmp_path: Path) -> None:
+    path = tmp_path / "mediaforge.db"
+    async with SqliteStore.open(path) as store:
+        await given(store, *(a_job(number) for number in range(12)))
+        with closing(sqlite3.connect(path)) as newer, newer:
+            newer.execute(
+                "UPDATE jobs SET body = json_set(body, '$.status', 'new') WHERE id < ?", (a_job(9).id,)
+            )
+        later = NOON + timedelta(hours=1)
+        two = await store.due(later, limit=2)
+        five = await store.due(later, limit=5)
+    assert [job.id for job in two] == [a_job(9).id, a_job(10).id]
+    assert [job.id for job in five] == [a_job(number).id for number in (9, 10, 11)]

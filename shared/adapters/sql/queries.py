@@ -25,7 +25,12 @@ class Queries(ABC):
 
     async def due(self, now: datetime, *, limit: int) -> Sequence[Job]:
         rows = await self._rows(statements.due(now, limit))
-        return list(readable_jobs(rows))
+        jobs = list(readable_jobs(rows))
+        # Those that nobody here can read stay at the front: others must not wait behind them for ever.
+        while len(jobs) < limit == len(rows):
+            rows = await self._rows(statements.due(now, limit, (rows[-1].wake_at, rows[-1].id)))
+            jobs += readable_jobs(rows)
+        return jobs[:limit]
 
     async def next_wake(self) -> datetime | None:
         [(wake_at,)] = await self._rows(statements.NEXT_WAKE)

@@ -97,9 +97,13 @@ def changed_between(place: tuple[int, str], end: int, limit: int) -> Select[Any]
     )
 
 
-def due(now: datetime, limit: int) -> Select[Any]:
-    waking = and_(jobs.c.wake_at.is_not(None), jobs.c.wake_at <= microseconds(now))
-    return select(jobs.c.body).where(waking).order_by(jobs.c.wake_at, jobs.c.id).limit(limit)
+def due(now: datetime, limit: int, after: tuple[int, str] | None = None) -> Select[Any]:
+    """`after` is the instant and the id at which the part before ended."""
+    waking = [jobs.c.wake_at.is_not(None), jobs.c.wake_at <= microseconds(now)]
+    if after is not None:
+        waking.append(tuple_(jobs.c.wake_at, jobs.c.id) > after)
+    columns = jobs.c.body, jobs.c.wake_at, jobs.c.id
+    return select(*columns).where(*waking).order_by(jobs.c.wake_at, jobs.c.id).limit(limit)
 
 
 NEXT_WAKE: Final = select(func.min(jobs.c.wake_at)).where(jobs.c.wake_at.is_not(None))
