@@ -21,6 +21,8 @@ MINUTE: Final = timedelta(minutes=1)
 FIRST_GUESS: Final = timedelta(seconds=10)
 """How long a model is taken to be busy with a job until one has been seen."""
 SHORTEST_WAIT: Final = timedelta(seconds=1)
+PATIENCE: Final = timedelta(seconds=15)
+"""How late a parked job may come back; then another worker took it, and counts its operation."""
 LONGEST_WAIT: Final = timedelta(seconds=60)
 """Another worker may have room long before this one, and a guess so far ahead is a poor one."""
 
@@ -45,14 +47,21 @@ class ModelLimits:
         return self._gate(name, model).opens_for(job, now) > now
 
     @contextmanager
-    def using(self, name: str, model: Model, job: JobId) -> Iterator[None]:
-        """Count as one who uses the model; raises `ModelFull` at once if there is no room."""
+    def using(self, name: str, model: Model, job: JobId, *, resumes: bool = False) -> Iterator[None]:
+        """Count as one who uses the model; raises `ModelFull` at once if there is no room.
+
+        Who `resumes` an operation uses the model anyway, and is never sent away.
+        """
         gate, began = self._gate(name, model), self._clock.now()
-        gate.enter(job, began)
+        gate.enter(job, began, resumes=resumes)
         try:
             yield
         finally:
             gate.leave(self._clock.now() - began)
+
+    def goes_on(self, name: str, model: Model, job: JobId, until: datetime) -> None:
+        """The job's operation runs while it is parked: count it until somebody has looked at it again."""
+        self._gate(name, model).operations[job] = until + PATIENCE
 
     def _gate(self, name: str, model: Model) -> "_Gate":
         gate = self._gates.get(name)
@@ -69,16 +78,19 @@ class _Gate:
     began: deque[datetime] = field(default_factory=deque)
     """When those of the last minute entered."""
     promised: dict[JobId, datetime] = field(default_factory=dict)
+    operations: dict[JobId, datetime] = field(default_factory=dict)
+    """Of parked jobs, and until when each is taken to run."""
     usual_stay: timedelta = FIRST_GUESS
 
-    def enter(self, job: JobId, now: datetime) -> None:
-        opens = self.opens_for(job, now)
+    def enter(self, job: JobId, now: datetime, *, resumes: bool) -> None:
+        opens = now if resumes else self.opens_for(job, now)
         if opens > now:
             self.promised[job] = opens
             raise ModelFull(opens)
         self.promised.pop(job, None)
+        self.operations.pop(job, None)
         self.inside += 1
-        if self.per_minute is not None:
+        if self.per_minute is not None and not resumes:
             self.began.append(now)
 
     def leave(self, stay: timedelta) -> None:
@@ -101,7 +113,7 @@ class _Gate:
             if len(places) >= self.per_minute:
                 opens = max(opens, places[-self.per_minute] + MINUTE)
         if self.at_once is not None:
-            behind = max(self.inside + len(ahead) - self.at_once, 0)
+            behind = max(self._busy + len(ahead) - self.at_once, 0)
             opens = max(opens, now + self.usual_stay * (behind // self.at_once + 1))
         if opens - now > LONGEST_WAIT:
             # Not all of them at the end of the minute.
@@ -109,8 +121,12 @@ class _Gate:
         return opens
 
     @property
+    def _busy(self) -> int:
+        return self.inside + len(self.operations)
+
+    @property
     def _is_full(self) -> bool:
-        is_crowded = self.at_once is not None and self.inside >= self.at_once
+        is_crowded = self.at_once is not None and self._busy >= self.at_once
         return is_crowded or (self.per_minute is not None and len(self.began) >= self.per_minute)
 
     def _forget(self, now: datetime) -> None:
@@ -118,3 +134,5 @@ class _Gate:
             self.began.popleft()
         for job in [job for job, at in self.promised.items() if at <= now]:
             del self.promised[job]
+        for job in [job for job, at in self.operations.items() if at <= now]:
+            del self.operations[job]

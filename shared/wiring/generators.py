@@ -1,8 +1,10 @@
 """The generators that the catalogue names."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Final
+
+import structlog
 
 from shared.adapters.clock import system_noise
 from shared.domain.catalogue import Catalogue
@@ -10,6 +12,8 @@ from shared.ports.clock import Clock
 from shared.ports.generator import Generator
 from shared.settings import BadSettings, Settings
 from shared.wiring.extras import needs_extra
+
+_log = structlog.get_logger(__name__)
 
 CALL_MARGIN_SECONDS: Final = 5
 """How much earlier than the engine a client gives up, so that it is the client that says what happened.
@@ -32,38 +36,31 @@ async def open_generators(
     for model in catalogue.models.values():
         seconds = model.start_timeout_seconds
         longest[model.generator] = max(longest.get(model.generator, seconds), seconds)
+    offered = {
+        catalogue.models[name].generator for rules in catalogue.kinds.values() for name in rules.models
+    }
     async with AsyncExitStack() as stack:
-        yield {
-            name: await stack.enter_async_context(_open(name, settings, clock, start_seconds=seconds))
-            for name, seconds in longest.items()
-        }
-
-
-def _open(
-    name: str, settings: Settings, clock: Clock, *, start_seconds: int
-) -> AbstractAsyncContextManager[Generator]:
-    match name:
-        case "local":
-            return _local(settings, clock)
-        case "gemini":
-            return _gemini(settings, start_seconds)
-        case "veo":
-            return _veo(settings, start_seconds)
-        case "omni":
-            return _omni(settings, start_seconds)
-        case "openai":
-            return _openai(settings, start_seconds)
-        case _:
-            raise BadSettings(
-                f"MEDIAFORGE_CATALOGUE: there is no generator {name}, but local, gemini, veo, omni, openai"
-            )
+        opened: dict[str, Generator] = {}
+        for name, seconds in longest.items():
+            if name not in _OPENERS:
+                raise BadSettings(
+                    f"MEDIAFORGE_CATALOGUE: there is no generator {name}, but {', '.join(_OPENERS)}"
+                )
+            try:
+                opened[name] = await stack.enter_async_context(_OPENERS[name](settings, clock, seconds))
+            except BadSettings as error:
+                if name in offered:
+                    raise
+                # Opened only for operations from the time when its models were offered.
+                _log.warning("generator.not_opened", generator=name, error=str(error))
+        yield opened
 
 
 def _call_seconds(start_seconds: int) -> int:
     return max(1, start_seconds - CALL_MARGIN_SECONDS)
 
 
-def _local(settings: Settings, clock: Clock) -> AbstractAsyncContextManager[Generator]:
+def _local(settings: Settings, clock: Clock, _: int) -> AbstractAsyncContextManager[Generator]:
     from shared.adapters.generators.local_renderer import LocalRenderer
 
     return LocalRenderer(
@@ -76,7 +73,7 @@ def _local(settings: Settings, clock: Clock) -> AbstractAsyncContextManager[Gene
     )
 
 
-def _gemini(settings: Settings, start_seconds: int) -> AbstractAsyncContextManager[Generator]:
+def _gemini(settings: Settings, _: Clock, start_seconds: int) -> AbstractAsyncContextManager[Generator]:
     with needs_extra("MEDIAFORGE_CATALOGUE", "gemini"):
         from shared.adapters.generators.google.gemini_image import TIMEOUT_SECONDS, GeminiImages
     timeout = min(TIMEOUT_SECONDS, _call_seconds(start_seconds))
@@ -96,7 +93,7 @@ def _gemini(settings: Settings, start_seconds: int) -> AbstractAsyncContextManag
     )
 
 
-def _veo(settings: Settings, start_seconds: int) -> AbstractAsyncContextManager[Generator]:
+def _veo(settings: Settings, _: Clock, start_seconds: int) -> AbstractAsyncContextManager[Generator]:
     with needs_extra("MEDIAFORGE_CATALOGUE", "gemini"):
         from shared.adapters.generators.google.veo import Veo
         from shared.adapters.generators.google.videos import START_SECONDS
@@ -111,7 +108,7 @@ def _veo(settings: Settings, start_seconds: int) -> AbstractAsyncContextManager[
     return _translated("MEDIAFORGE_VERTEX_PROJECT", opening)
 
 
-def _omni(settings: Settings, start_seconds: int) -> AbstractAsyncContextManager[Generator]:
+def _omni(settings: Settings, _: Clock, start_seconds: int) -> AbstractAsyncContextManager[Generator]:
     with needs_extra("MEDIAFORGE_CATALOGUE", "gemini"):
         from shared.adapters.generators.google.omni_video import OmniVideo
         from shared.adapters.generators.google.videos import START_SECONDS
@@ -124,7 +121,7 @@ def _omni(settings: Settings, start_seconds: int) -> AbstractAsyncContextManager
     return _translated("MEDIAFORGE_GEMINI_API_KEY", opening)
 
 
-def _openai(settings: Settings, start_seconds: int) -> AbstractAsyncContextManager[Generator]:
+def _openai(settings: Settings, _: Clock, start_seconds: int) -> AbstractAsyncContextManager[Generator]:
     with needs_extra("MEDIAFORGE_CATALOGUE", "openai"):
         from shared.adapters.generators.openai.images import TIMEOUT_SECONDS, OpenAIImages
     opening = OpenAIImages.open(
@@ -148,3 +145,13 @@ async def _translated(
         except CannotOpen as error:
             raise BadSettings(f"{variable}: {error}") from error
         yield generator
+
+
+_OPENERS: Final[Mapping[str, Callable[[Settings, Clock, int], AbstractAsyncContextManager[Generator]]]] = {
+    "local": _local,
+    "gemini": _gemini,
+    "veo": _veo,
+    "omni": _omni,
+    "openai": _openai,
+}
+"""By their names in the catalogue; the number is how many seconds a start may take."""

@@ -32,6 +32,7 @@ from shared.ports.generator import (
 from shared.ports.media import Inspection, UnreadableMedia
 from shared.ports.store import Interest
 from shared.usecases.handlers import all_handlers, generation
+from shared.usecases.limits import PATIENCE
 from shared.usecases.settle import cancel, settle_if_forced
 from tests.support import (
     ADA,
@@ -523,6 +524,13 @@ async def test_a_model_that_could_not_make_it_is_no_fallback() -> None:
     assert spare.started == []
 
 
+@pytest.mark.parametrize(("tokens", "is_asked"), [(1, True), (2, True), (0, False)])
+async def test_nobody_gets_a_cheaper_model_for_the_price_of_a_dearer_one(tokens: int, is_asked: bool) -> None:
+    world, spare = with_a_spare(raising(Down("down")), tokens=tokens)
+    job = await made(world, count=2)
+    assert (bool(spare.started), job.cost) == (is_asked, 2)
+
+
 async def test_a_fallback_is_asked_for_its_own_size_of_the_same_shape() -> None:
     asked: list[Order] = []
 
@@ -614,6 +622,32 @@ async def test_of_two_claimed_at_the_same_time_one_is_let_go_unbought() -> None:
     assert world.generator.started == [first.id]
     assert first.status is Status.DRAFT
     assert (second.status, second.purchase, second.attempts) == (Status.QUEUED, None, 0)
+
+
+async def test_an_operation_counts_as_a_use_of_its_model_while_its_job_is_parked() -> None:
+    world = limited(Kind.VIDEO, max_at_once=1)
+    world.generator.starts, world.generator.polls = [running], [running] * 40
+    first = await made(world, kind=Kind.VIDEO, step=5)
+    assert (first.lease, first.not_before is not None) == (None, True), "parked, and its operation goes on"
+    second = await made(world, kind=Kind.VIDEO)
+    assert (second.purchase, len(world.generator.started)) == (None, 1)
+
+    world.generator.polls = [film]
+    world.clock.advance(seconds=5)
+    assert (await world.deliver(first)).status is Status.DRAFT
+    world.generator.starts = [running]
+    world.clock.advance(minutes=1)
+    assert (await world.deliver(second)).status is Status.DRAFT
+
+
+async def test_an_operation_that_another_worker_took_up_is_counted_here_no_longer() -> None:
+    world = limited(Kind.VIDEO, max_at_once=1)
+    world.generator.starts, world.generator.polls = [running, running], [running] * 40
+    first = await made(world, kind=Kind.VIDEO, step=5)
+    assert first.not_before is not None
+    world.clock.advance(seconds=(first.not_before + PATIENCE - world.clock.now()).total_seconds())
+    await made(world, kind=Kind.VIDEO, step=5)
+    assert len(world.generator.started) == 2
 
 
 # --- videos
@@ -881,6 +915,18 @@ async def test_what_was_made_is_offered_to_the_media_store_again_before_it_is_gi
     world.generator.starts = [picture if kind == Kind.IMAGE else running]
     job = await made(world, kind=kind)
     assert (job.status, job.attempts, len(world.generator.started)) == (Status.DRAFT, 0, 1)
+
+
+async def test_nothing_is_offered_again_when_the_step_has_no_time_left() -> None:
+    world = another_worker(make_world(), media=Blinking())
+
+    def slowly(order: Order) -> Made:
+        world.clock.advance(seconds=480)
+        return picture(order)
+
+    world.generator.starts = [slowly]
+    job = await made(world)
+    assert (job.status, job.attempts) == (Status.QUEUED, 1)
 
 
 async def test_what_is_too_dear_to_be_made_again_and_cannot_be_stored_has_failed_for_that_reason() -> None:

@@ -257,7 +257,7 @@ def test_a_gateway_on_the_clouds_parts_loads_no_generator_no_bucket_and_no_datab
 # Generators
 
 
-def a_catalogue(home: Path, *generators: str) -> Path:
+def a_catalogue(home: Path, *generators: str, are_offered: bool = True) -> Path:
     models = [
         f"""
         [models.{name}]
@@ -269,8 +269,9 @@ def a_catalogue(home: Path, *generators: str) -> Path:
         """
         for name in generators
     ]
+    kinds = f"[kinds.image]\nmodels = {list(generators)}\ndeadline_seconds = 9\n" if are_offered else ""
     path = home / "catalogue.toml"
-    path.write_text("[kinds.erasure]\ndeadline_seconds = 9\n" + "".join(models))
+    path.write_text(f"{kinds}[kinds.erasure]\ndeadline_seconds = 9\n" + "".join(models))
     return path
 
 
@@ -303,6 +304,13 @@ async def test_the_generators_of_the_catalogue_open_and_no_others(
     catalogue = a_catalogue(tmp_path, "gemini", "veo", "omni", "openai")
     async with open_worker(settings(tmp_path, catalogue=catalogue, **fields)) as worker:
         assert worker.app.generators.keys() == {"gemini", "veo", "omni", "openai"}
+
+
+async def test_a_generator_whose_models_nobody_is_offered_need_not_open(tmp_path: Path) -> None:
+    """It is there only for operations from the time when they were."""
+    catalogue = a_catalogue(tmp_path, "omni", "local", are_offered=False)
+    async with open_worker(settings(tmp_path, catalogue=catalogue)) as worker:
+        assert worker.app.generators.keys() == {"local"}
 
 
 async def test_gemini_without_a_key_is_asked_through_vertex_ai(

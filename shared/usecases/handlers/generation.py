@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import structlog
 
-from shared.domain.catalogue import Model
+from shared.domain.catalogue import Model, cost_tokens
 from shared.domain.job import Job, JobError, Purchase
 from shared.domain.outcomes import Cancelled, Failed, Outcome, Park, Retry
 from shared.domain.requests import ImageRequest, VideoRequest
@@ -79,7 +79,7 @@ class Generation:
         try:
             purchase = turn.job.purchase
             if purchase is not None and purchase.reference is not None:
-                return await self._follow(turn, purchase, purchase.reference)
+                return await self._resume(turn, purchase, purchase.reference)
             return await self._buy(turn)
         except GeneratorError as error:
             return _ended_by(error)
@@ -107,6 +107,8 @@ class Generation:
                     return Park(full.until)
                 bought = Busy(f"{name} is full", retry_after=full.until - now)
             if not isinstance(bought, TookNothing):
+                if isinstance(bought, Park):
+                    self._limits.goes_on(name, model, turn.job.id, bought.until)
                 return bought
             refusal = max(refusal or bought, bought, key=_hope)
             refused.append(name)
@@ -170,6 +172,17 @@ class Generation:
         after = refusal.retry_after if isinstance(refusal, Busy) else None
         return Park(self._app.clock.now() + min(after or DEFAULT_BUSY, LONGEST_BUSY))
 
+    async def _resume(self, turn: Turn, purchase: Purchase, reference: str) -> Outcome:
+        """Go on with an operation, which counts as a use of its model."""
+        name, model = purchase.model, self._app.catalogue.models.get(purchase.model)
+        if model is None:
+            return await self._follow(turn, purchase, reference)
+        with self._limits.using(name, model, turn.job.id, resumes=True):
+            outcome = await self._follow(turn, purchase, reference)
+        if isinstance(outcome, Park):
+            self._limits.goes_on(name, model, turn.job.id, outcome.until)
+        return outcome
+
     async def _follow(self, turn: Turn, purchase: Purchase, reference: str) -> Outcome:
         """Poll the operation for about a minute, telling its progress, then park."""
         generator, order = self._ordered(turn.job, purchase)
@@ -196,14 +209,15 @@ class Generation:
     def _models_for(self, job: Job) -> list[tuple[str, Model]]:
         """Who can be asked for it: the chosen model, then those to fall back on that could make it too.
 
-        Those to be avoided come last, the one that was avoided first before the others.
+        Nobody gets a cheaper model for the price of a dearer one. Those to be avoided come last, the one
+        that was avoided first before the others.
         """
         catalogue, names = self._app.catalogue, self._app.catalogue.fallbacks(job.kind, job.model or "")
         known = [(name, catalogue.models[name]) for name in names if name in catalogue.models]
         able = [
             (name, model)
             for name, model in known
-            if model.generator in self._app.generators and (name == job.model or model.can_make(job.request))
+            if model.generator in self._app.generators and (name == job.model or _stands_in(model, job))
         ]
         now = self._app.clock.now()
         return sorted(able, key=lambda one: max(self._avoided.get(one[0], now), now))
@@ -218,6 +232,12 @@ class Generation:
         request = job.request if model is None or purchase.model == job.model else model.framed(job.request)
         name = purchase.provider_model or purchase.model
         return generator, Order(job_id=job.id, model=name, request=self._read(request))
+
+
+def _stands_in(model: Model, job: Job) -> bool:
+    """Whether the model could make what was ordered from another one, and is worth what it costs."""
+    count, seconds = job.request.get("count", 1), job.request.get("seconds", 1)
+    return model.can_make(job.request) and cost_tokens(model, count=count, seconds=seconds) >= job.cost
 
 
 def _purchase(name: str, model: Model, now: datetime) -> Purchase:

@@ -65,7 +65,7 @@ async def _insist(
     app: WorkerApp, turn: Turn, number: int, artifact: Artifact, *, with_thumbnail: bool
 ) -> tuple[Media, Media | None]:
     """Store it, as often as it takes and this step may last; raises `MediaUnavailable` in the end."""
-    until = app.clock.now() + timedelta(seconds=sum(INSIST_SECONDS))
+    until = min(app.clock.now() + timedelta(seconds=sum(INSIST_SECONDS)), turn.ends_at)
     for pause in INSIST_SECONDS:
         try:
             return await _store(app, turn, number, artifact, with_thumbnail=with_thumbnail)
