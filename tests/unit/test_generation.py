@@ -632,8 +632,15 @@ async def test_an_operation_counts_as_a_use_of_its_model_while_its_job_is_parked
     second = await made(world, kind=Kind.VIDEO)
     assert (second.purchase, len(world.generator.started)) == (None, 1)
 
-    world.generator.polls = [film]
+    world.generator.polls = [raising(Busy("later"))]
     world.clock.advance(seconds=5)
+    first = await world.deliver(first)
+    assert first.not_before is not None
+    third = await made(world, kind=Kind.VIDEO)
+    assert (third.purchase, len(world.generator.started)) == (None, 1), "resumed, and parked again"
+
+    world.generator.polls = [film]
+    world.clock.advance(seconds=(first.not_before - world.clock.now()).total_seconds())
     assert (await world.deliver(first)).status is Status.DRAFT
     world.generator.starts = [running]
     world.clock.advance(minutes=1)
@@ -895,6 +902,23 @@ async def test_media_that_can_never_be_stored_fail_the_job_and_refund_it() -> No
         world.clock.advance(minutes=1)
     job = await world.job(job)
     assert (job.status, error_of(job), job.refunded) == (Status.FAILED, "storage_failed", 1)
+
+
+class Broken(MemoryMedia):
+    """Stores the first object, and has a bug that the second one meets."""
+
+    async def save(self, key: str, content: bytes | Path, *, type_: str) -> None:
+        await super().save(key, content, type_=type_)
+        if len(self.objects) == 2:
+            raise ValueError("a bug")
+
+
+async def test_an_unforeseen_error_of_the_media_store_is_an_attempt_that_leaves_nothing_behind() -> None:
+    world = another_worker(make_world(), media=Broken())
+    job = await made(world, count=2)
+    assert (job.status, job.attempts, error_of(job)) == (Status.QUEUED, 1, None)
+    assert isinstance(world.app.media, Broken)
+    assert world.app.media.objects == {}
 
 
 class Blinking(MemoryMedia):
