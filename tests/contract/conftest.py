@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import pytest
 
@@ -12,6 +12,11 @@ from shared.adapters.sql.sqlite import SqliteStore
 from shared.ports.store import Store
 from tests.contract.postgres_server import PostgresServer, a_postgres_server
 from tests.emulators import a_project
+from tests.providers.server import FakeProvider
+
+if TYPE_CHECKING:
+    from shared.adapters.generators.google.omni_video import OmniVideo
+    from shared.adapters.generators.google.veo import Veo
 
 
 class StoreAdapter(Protocol):
@@ -98,3 +103,43 @@ async def other_view(store: Store, store_adapter: StoreAdapter) -> AsyncIterator
     """The same records, as another process sees them."""
     async with store_adapter.open() as other:
         yield other
+
+
+# --- providers
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[FakeProvider]:
+    async with FakeProvider() as provider:
+        yield provider
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    """Where films lie until somebody takes them."""
+    return tmp_path / "scratch"
+
+
+@pytest.fixture(scope="module")
+def quick_clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Without all the certificates of the world."""
+    from tests.providers.films import few_certificates
+
+    with few_certificates(tmp_path_factory.mktemp("certificates")):
+        yield
+
+
+@pytest.fixture
+async def veo(provider: FakeProvider, scratch: Path) -> AsyncIterator["Veo"]:
+    from tests.providers.veo import open_veo
+
+    async with open_veo(provider, scratch) as veo:
+        yield veo
+
+
+@pytest.fixture
+async def omni(provider: FakeProvider, scratch: Path) -> AsyncIterator["OmniVideo"]:
+    from tests.providers.omni import open_omni
+
+    async with open_omni(provider, scratch) as omni:
+        yield omni

@@ -335,7 +335,7 @@ async def test_the_check_sees_that_we_may_not_add_tasks(
     queue: CloudTasksQueue, double: CloudTasksDouble
 ) -> None:
     double.granted = set()
-    assert "may not add tasks" in await refusal_of(queue.check())
+    assert "lacks the permission cloudtasks.tasks.create" in await refusal_of(queue.check())
 
 
 # Settings that cannot be.

@@ -37,12 +37,6 @@ def ordered(**changes: Any) -> Order:
 
 
 @pytest.fixture
-async def provider() -> AsyncIterator[FakeProvider]:
-    async with FakeProvider() as provider:
-        yield provider
-
-
-@pytest.fixture
 async def images(provider: FakeProvider) -> AsyncIterator[GeminiImages]:
     async with GeminiImages.open(api_key="K", base_url=provider.url) as images:
         yield images

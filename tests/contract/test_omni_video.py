@@ -2,7 +2,6 @@
 
 import base64
 import os
-from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +24,7 @@ from shared.ports.generator import (
     Retired,
     Running,
 )
-from tests.providers.films import FILM, a_film, contents, few_certificates
+from tests.providers.films import FILM, a_film, contents
 from tests.providers.gemini import error, retry_info
 from tests.providers.omni import (
     ID,
@@ -41,27 +40,7 @@ from tests.providers.server import FakeProvider, Reply
 POLICY: Final = "The prompt was blocked: it may violate our Generative AI Prohibited Use Policy."
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with few_certificates(tmp_path_factory.mktemp("certificates")):
-        yield
-
-
-@pytest.fixture
-async def provider() -> AsyncIterator[FakeProvider]:
-    async with FakeProvider() as provider:
-        yield provider
-
-
-@pytest.fixture
-def scratch(tmp_path: Path) -> Path:
-    return tmp_path / "scratch"
-
-
-@pytest.fixture
-async def omni(provider: FakeProvider, scratch: Path) -> AsyncIterator[OmniVideo]:
-    async with open_omni(provider, scratch) as omni:
-        yield omni
+pytestmark = pytest.mark.usefixtures("quick_clients")
 
 
 async def test_an_order_is_an_interaction_in_the_background(provider: FakeProvider, omni: OmniVideo) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +19,7 @@ from shared.ports.generator import (
     GeneratorError,
     Running,
 )
-from tests.providers.films import FILM, a_film, contents, few_certificates, files_in
+from tests.providers.films import FILM, a_film, contents, files_in
 from tests.providers.gemini import error, retry_info
 from tests.providers.omni import (
     ID,
@@ -39,27 +38,7 @@ FILE: Final = "/v1beta/files/abc123:download"
 POLICY: Final = "The prompt was blocked: it may violate our Generative AI Prohibited Use Policy."
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with few_certificates(tmp_path_factory.mktemp("certificates")):
-        yield
-
-
-@pytest.fixture
-async def provider() -> AsyncIterator[FakeProvider]:
-    async with FakeProvider() as provider:
-        yield provider
-
-
-@pytest.fixture
-def scratch(tmp_path: Path) -> Path:
-    return tmp_path / "scratch"
-
-
-@pytest.fixture
-async def omni(provider: FakeProvider, scratch: Path) -> AsyncIterator[OmniVideo]:
-    async with open_omni(provider, scratch) as omni:
-        yield omni
+pytestmark = pytest.mark.usefixtures("quick_clients")
 
 
 @pytest.mark.parametrize(

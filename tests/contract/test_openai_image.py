@@ -42,12 +42,6 @@ def ordered(**changes: Any) -> Order:
 
 
 @pytest.fixture
-async def provider() -> AsyncIterator[FakeProvider]:
-    async with FakeProvider() as provider:
-        yield provider
-
-
-@pytest.fixture
 async def images(provider: FakeProvider) -> AsyncIterator[OpenAIImages]:
     async with OpenAIImages.open(api_key="K", base_url=f"{provider.url}/v1") as images:
         yield images

@@ -75,12 +75,6 @@ def outside(request: pytest.FixtureRequest) -> Outside:
 
 
 @pytest.fixture
-async def provider() -> AsyncIterator[FakeProvider]:
-    async with FakeProvider() as provider:
-        yield provider
-
-
-@pytest.fixture
 async def generator(outside: Outside, provider: FakeProvider) -> AsyncIterator[Generator]:
     async with outside.opener(provider.url) as generator:
         yield generator

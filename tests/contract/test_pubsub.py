@@ -167,7 +167,8 @@ async def test_the_check_asks_what_a_publisher_may_and_needs_no_more_permission(
     for path in paths:
         double.granted[path] = []
         message = await refusal_of(queue.check())
-        assert message == f"topic {path} does not exist, or this service may not publish to it"
+        lacking = "this service lacks the permission pubsub.topics.publish"
+        assert message == f"topic {path} does not exist, or {lacking}"
         double.granted[path] = ["pubsub.topics.publish"]
 
 

@@ -4,7 +4,6 @@ import base64
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +25,7 @@ from shared.ports.generator import (
     Retired,
     Running,
 )
-from tests.providers.films import FILM, a_film, contents, few_certificates
+from tests.providers.films import FILM, a_film, contents
 from tests.providers.gemini import error, retry_info
 from tests.providers.server import FakeProvider, Reply
 from tests.providers.veo import (
@@ -45,27 +44,7 @@ POLICY: Final = (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with few_certificates(tmp_path_factory.mktemp("certificates")):
-        yield
-
-
-@pytest.fixture
-async def provider() -> AsyncIterator[FakeProvider]:
-    async with FakeProvider() as provider:
-        yield provider
-
-
-@pytest.fixture
-def scratch(tmp_path: Path) -> Path:
-    return tmp_path / "scratch"
-
-
-@pytest.fixture
-async def veo(provider: FakeProvider, scratch: Path) -> AsyncIterator[Veo]:
-    async with open_veo(provider, scratch) as veo:
-        yield veo
+pytestmark = pytest.mark.usefixtures("quick_clients")
 
 
 async def test_an_order_is_sent_as_vertex_ai_wants_it(provider: FakeProvider, veo: Veo) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +22,7 @@ from shared.ports.generator import (
 )
 from shared.usecases.handlers import all_handlers
 from shared.usecases.work import Work
-from tests.providers.films import FILM, a_film, contents, few_certificates, files_in, put_there
+from tests.providers.films import FILM, a_film, contents, files_in, put_there
 from tests.providers.gemini import error, retry_info
 from tests.providers.server import FakeProvider, Reply
 from tests.providers.veo import (
@@ -48,27 +47,7 @@ POLICY: Final = (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with few_certificates(tmp_path_factory.mktemp("certificates")):
-        yield
-
-
-@pytest.fixture
-async def provider() -> AsyncIterator[FakeProvider]:
-    async with FakeProvider() as provider:
-        yield provider
-
-
-@pytest.fixture
-def scratch(tmp_path: Path) -> Path:
-    return tmp_path / "scratch"
-
-
-@pytest.fixture
-async def veo(provider: FakeProvider, scratch: Path) -> AsyncIterator[Veo]:
-    async with open_veo(provider, scratch) as veo:
-        yield veo
+pytestmark = pytest.mark.usefixtures("quick_clients")
 
 
 @pytest.mark.parametrize(

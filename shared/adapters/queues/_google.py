@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections import defaultdict
-from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -75,6 +75,33 @@ def opening(what: str) -> Iterator[None]:
             yield
     except (OSError, ValueError, AttributeError) as error:  # a folder, not ours to read, or a JSON list
         raise QueueUnavailable(f"{what}: the credentials cannot be read: {_line(error)}") from error
+
+
+async def require_permission(
+    what: str,
+    resource: str,
+    permission: str,
+    *,
+    client: Any,
+    look: Callable[..., Awaitable[Any]],
+    calls: Mapping[str, Any],
+) -> None:
+    """Ask what we may do with it: that takes no permission, while looking at it would.
+
+    Emulators do not know the question; there it is only looked at.
+    """
+    with explained(f"{what} {resource}"):
+        try:
+            answer = await client.test_iam_permissions(
+                {"resource": resource, "permissions": [permission]}, **calls
+            )
+        except api.MethodNotImplemented:
+            await look(**calls)
+            return
+    if permission not in answer.permissions:
+        raise QueueUnavailable(
+            f"{what} {resource} does not exist, or this service lacks the permission {permission}"
+        )
 
 
 def _line(reason: object) -> str:

@@ -15,9 +15,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
-from google.api_core.exceptions import MethodNotImplemented
 from google.cloud.tasks_v2 import CloudTasksAsyncClient, HttpMethod, HttpRequest, OidcToken, Task
 from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcAsyncIOTransport
 
@@ -29,6 +29,7 @@ from shared.adapters.queues._google import (
     limits,
     opening,
     plain_channel,
+    require_permission,
     require_project,
 )
 from shared.domain.errors import QueueUnavailable
@@ -151,18 +152,11 @@ class CloudTasksQueue:
         return task
 
     async def _check(self, queue: str) -> None:
-        """Ask what we may do with the queue: that takes no permission, while looking at it would."""
         path = self._path(queue)
-        with explained(f"queue {path}"):
-            try:
-                answer = await self._client.test_iam_permissions(
-                    {"resource": path, "permissions": [MAY_CREATE]}, **self._limits
-                )
-            except MethodNotImplemented:  # by an emulator
-                await self._client.get_queue(name=path, **self._limits)
-                return
-        if MAY_CREATE not in answer.permissions:
-            raise QueueUnavailable(f"queue {path} does not exist, or this service may not add tasks to it")
+        look = partial(self._client.get_queue, name=path)
+        await require_permission(
+            "queue", path, MAY_CREATE, client=self._client, look=look, calls=self._limits
+        )
 
     def _path(self, queue: str) -> str:
         return f"{self._parent}/{queue}"

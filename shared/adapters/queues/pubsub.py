@@ -6,9 +6,9 @@ and dead letters belong to the deployment. `PUBSUB_EMULATOR_HOST` is honoured by
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
-from google.api_core.exceptions import MethodNotImplemented
 from google.pubsub_v1 import PublisherAsyncClient, PublishRequest, PubsubMessage
 
 from shared.adapters.queues._google import (
@@ -18,9 +18,9 @@ from shared.adapters.queues._google import (
     explained,
     limits,
     opening,
+    require_permission,
     require_project,
 )
-from shared.domain.errors import QueueUnavailable
 from shared.envelope import TOPIC_ROUTES, attributes_of, data_of
 from shared.ports.queue import Hint
 
@@ -72,18 +72,11 @@ class PubSubQueue:
             await self._client.publish(request, **self._limits)
 
     async def _check(self, topic: str) -> None:
-        """Ask what we may do with the topic: that takes no permission, while looking at it would."""
         path = self._path(topic)
-        with explained(f"topic {path}"):
-            try:
-                answer = await self._client.test_iam_permissions(
-                    {"resource": path, "permissions": [MAY_PUBLISH]}, **self._limits
-                )
-            except MethodNotImplemented:  # by the emulator
-                await self._client.get_topic(topic=path, **self._limits)
-                return
-        if MAY_PUBLISH not in answer.permissions:
-            raise QueueUnavailable(f"topic {path} does not exist, or this service may not publish to it")
+        look = partial(self._client.get_topic, topic=path)
+        await require_permission(
+            "topic", path, MAY_PUBLISH, client=self._client, look=look, calls=self._limits
+        )
 
     def _path(self, topic: str) -> str:
         return f"projects/{self._project}/topics/{topic}"
