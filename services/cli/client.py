@@ -51,9 +51,11 @@ class GatewayClient:
         return self._json("GET", "/v1/balance")
 
     def download(self, url: str) -> Iterator[bytes]:
-        """Without our token: media may be kept by somebody else."""
-        with _told_apart(), httpx.stream("GET", url, timeout=60, trust_env=self._http.trust_env) as answer:
-            answer.raise_for_status()
+        """Without our token: media may be kept by somebody else, to whom the gateway leads."""
+        get = httpx.stream("GET", url, timeout=60, follow_redirects=True, trust_env=self._http.trust_env)
+        with _told_apart(), get as answer:
+            if answer.is_error:
+                raise CannotLook(f"HTTP {answer.status_code} for {url}")  # not where it led: that is signed
             yield from answer.iter_bytes()
 
     def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:

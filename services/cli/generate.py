@@ -127,9 +127,14 @@ def _saved(client: GatewayClient, job: dict[str, Any], folder: Path) -> list[Pat
         for number, media in enumerate(job["media"], 1):
             suffix = media["url"].rpartition(".")[2]
             path = folder / f"{words}-{job['id'][-6:].lower()}-{number}.{suffix}"
-            with path.open("wb") as file:
-                for part in client.download(media["url"]):
-                    file.write(part)
+            partial = path.with_name(f".{path.name}.partial")
+            try:
+                with partial.open("wb") as file:
+                    for part in client.download(media["url"]):
+                        file.write(part)
+                partial.replace(path)
+            finally:
+                partial.unlink(missing_ok=True)
             paths.append(path)
     except OSError as error:
         raise CannotLook(f"cannot save to {folder}: {error.strerror}") from error

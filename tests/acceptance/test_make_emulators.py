@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image
 
 from tests.acceptance.machine import free_ports, wait_a_moment
 
@@ -45,6 +46,19 @@ def test_one_command_makes_an_image_on_the_emulators_and_leaves_nothing_behind(t
             ).json()
             assert job["status"] == "draft"
             assert client.get(job["media"][0]["url"]).headers["Content-Type"] == "image/png"
+        saved = subprocess.run(
+            (sys.executable, "-m", "services.cli", "generate", "a lighthouse"),
+            env=environment | {"PYTHONPATH": str(Path.cwd())},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert saved.returncode == 0, saved.stderr
+        [picture] = tmp_path.glob("a-lighthouse-*.png")
+        with Image.open(picture) as image:
+            image.load()
         audit = subprocess.run(
             [
                 "/bin/sh",
