@@ -9,12 +9,10 @@ exist cannot be locked: of two that create it, the second finds it standing and 
 """
 
 import asyncio
-import contextvars
 import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final
 
 import psycopg
@@ -29,12 +27,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.elements import ColumnElement
 
 from shared.adapters.keyed_locks import KeyedLocks
-from shared.adapters.sql import statements
 from shared.adapters.sql.migrate import migrate_postgres
+from shared.adapters.sql.postgres_changes import Changes
 from shared.adapters.sql.queries import Queries
-from shared.adapters.sql.rows import TABLES, from_body, identity, readable_jobs, to_row
+from shared.adapters.sql.rows import TABLES, from_body, identity, to_row
 from shared.adapters.sql.statements import PointStatements, Prepared, rendered
-from shared.adapters.watching import Watchers
 from shared.domain.changes import (
     AnyKey,
     Create,
@@ -70,7 +67,6 @@ CONFLICT_TRIES: Final = 10
 """How often a change is decided anew because others were faster."""
 CONFLICT_DELAY_SECONDS: Final = 0.01
 """Up to so long before the second try; twice as long before each further one."""
-WATCH_INTERVAL_SECONDS: Final = 0.25
 
 DIALECT: Final = PGDialect(paramstyle="format")  # type: ignore[no-untyped-call]
 
@@ -80,10 +76,8 @@ _BEGIN: Final = (
     "SET LOCAL idle_in_transaction_session_timeout = '10s'"  # a process that hangs lets its rows go
 )
 _COMMIT: Final = "COMMIT"
-_SNAPSHOT: Final = "SELECT pg_current_snapshot()::text"
 _CHANGED: Final[ColumnElement[Any]] = literal_column("pg_current_xact_id()::text::bigint")
-"""A job's place among the changes: the transaction that wrote it. See `PostgresStore._watch`."""
-_WATCH_BATCH: Final = 500
+"""A job's place among the changes: the transaction that wrote it. See `postgres_changes`."""
 _CONNECTION: Final[dict[str, Any]] = {
     "autocommit": True,
     "prepare_threshold": None,
@@ -116,8 +110,7 @@ class PostgresStore(Queries):
         self._pool = pool
         self._points = {type_: PointStatements(type_, DIALECT, changed=_CHANGED) for type_ in TABLES}
         self._locks = KeyedLocks()
-        self._watchers = Watchers()
-        self._watching: asyncio.Task[None] | None = None
+        self._changes = Changes(self._rows)
 
     @classmethod
     @asynccontextmanager
@@ -150,10 +143,7 @@ class PostgresStore(Queries):
             try:
                 yield store
             finally:
-                if store._watching is not None:
-                    store._watching.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await store._watching
+                await store._changes.close()
 
     async def change(self, keys: Sequence[AnyKey], decide: Decide) -> Records:
         limit = asyncio.timeout(CHANGE_TIMEOUT_SECONDS)
@@ -247,61 +237,8 @@ class PostgresStore(Queries):
 
         return await self._ask(read)
 
-    @asynccontextmanager
-    async def _watched(self, interest: Interest) -> AsyncIterator[AsyncIterator[Job]]:
-        async with self._watchers.watch(interest) as changes:
-            if self._watching is None:
-                snapshot = await self._snapshot()
-                if self._watching is None:
-                    self._watching = asyncio.create_task(
-                        self._watch(snapshot.oldest), name="watch postgres", context=contextvars.Context()
-                    )
-            yield changes
-
     def watch(self, interest: Interest) -> AbstractAsyncContextManager[AsyncIterator[Job]]:
-        return self._watched(interest)
-
-    async def _watch(self, since: int) -> None:
-        """Tell the watchers what any process wrote.
-
-        Transactions end in another order than they begin, so a place in the order of changes may be
-        filled after later ones were seen. Filled for good is what lies before the oldest transaction
-        that was still open when we looked; everything from there on is read again the next time.
-        """
-        told: set[tuple[int, str]] = set()
-        seen: _Snapshot | None = None
-        while self._watchers:
-            try:
-                snapshot = await self._snapshot()
-                if snapshot != seen:  # else no transaction that wrote has ended
-                    told = await self._tell_changes(since, snapshot, told)
-                    since, seen = snapshot.oldest, snapshot
-            except StoreUnavailable as error:
-                _log.warning("store.watch_failed", error=str(error))
-            await asyncio.sleep(WATCH_INTERVAL_SECONDS)
-        self._watching = None
-
-    async def _tell_changes(
-        self, since: int, snapshot: "_Snapshot", told: set[tuple[int, str]]
-    ) -> set[tuple[int, str]]:
-        """Tell what was not told yet; returns what was told and will be read again."""
-        place, again = (since, ""), set[tuple[int, str]]()
-        while True:
-            # With an end: a database restored elsewhere holds changes of transactions yet to come.
-            rows = await self._rows(statements.changed_between(place, snapshot.end, _WATCH_BATCH))
-            self._watchers.tell(readable_jobs(row for row in rows if (row.changed, row.id) not in told))
-            again |= {(row.changed, row.id) for row in rows if row.changed >= snapshot.oldest}
-            if len(rows) < _WATCH_BATCH:
-                return again
-            place = (rows[-1].changed, rows[-1].id)
-
-    async def _snapshot(self) -> "_Snapshot":
-        async def read(connection: _Connection) -> _Snapshot:
-            [(text,)] = await (await connection.execute(_SNAPSHOT)).fetchall()
-            oldest, end, _ = text.split(":")
-            return _Snapshot(text, int(oldest), int(end))
-
-        return await self._ask(read)
+        return self._changes.watch(interest)
 
     async def check(self) -> None:
         # Reads and locks as every change does; a database that only reads refuses the lock.
@@ -339,17 +276,6 @@ class PostgresStore(Queries):
             if not limit.expired():
                 raise
             raise StoreUnavailable("the database does not answer") from error
-
-
-@dataclass(frozen=True, slots=True)
-class _Snapshot:
-    """Which transactions had ended when it was taken."""
-
-    text: str
-    oldest: int
-    """Every transaction before this one had ended."""
-    end: int
-    """No transaction from this one on had ended."""
 
 
 async def _read(
