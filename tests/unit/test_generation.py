@@ -904,6 +904,21 @@ async def test_media_that_can_never_be_stored_fail_the_job_and_refund_it() -> No
     assert (job.status, error_of(job), job.refunded) == (Status.FAILED, "storage_failed", 1)
 
 
+class NearSighted(TrustingInspector):
+    """Makes small pictures that it cannot read itself."""
+
+    async def inspect(self, content: bytes | Path) -> Inspection:
+        if isinstance(content, bytes) and content[:5] == b"small":
+            raise UnreadableMedia("too small")
+        return await super().inspect(content)
+
+
+async def test_a_thumbnail_that_cannot_be_read_does_not_cost_the_picture() -> None:
+    world = another_worker(make_world(), inspector=NearSighted())
+    job = await made(world, count=2)
+    assert (job.status, len(job.media), job.thumbnail, job.attempts) == (Status.DRAFT, 2, None, 0)
+
+
 class Broken(MemoryMedia):
     """Stores the first object, and has a bug that the second one meets."""
 

@@ -37,7 +37,7 @@ async def keep(app: WorkerApp, turn: Turn, made: Made) -> Outcome:
             # An operation that has ended is asked for its result again: it may have come damaged.
             is_kept = turn.job.purchase is not None and turn.job.purchase.reference is not None
             return Retry(failed, resumes=True) if failed.retryable and is_kept else Failed(failed)
-        small = await _thumbnail_of(app, pieces)
+        small = await _thumbnail_of(app, turn, pieces)
         turn.has_stored = True
         stored = await asyncio.gather(
             *(_insist(app, turn, piece) for piece in [*pieces, *small]), return_exceptions=True
@@ -74,12 +74,14 @@ async def _looked_at(app: WorkerApp, turn: Turn, number: int, item: Artifact | W
         return None
 
 
-async def _thumbnail_of(app: WorkerApp, pieces: Sequence[_Piece]) -> list[_Piece]:
+async def _thumbnail_of(app: WorkerApp, turn: Turn, pieces: Sequence[_Piece]) -> list[_Piece]:
     """The small picture of the first that has one, numbered after all artifacts; or none."""
     for piece in pieces:
         if piece.seen.thumbnail is not None:
-            seen = await app.inspector.inspect(piece.seen.thumbnail)
-            return [_Piece(THUMBNAIL_NUMBERS + piece.number, piece.seen.thumbnail, seen)]
+            small = await _looked_at(
+                app, turn, THUMBNAIL_NUMBERS + piece.number, Artifact(type="", content=piece.seen.thumbnail)
+            )
+            return [small] if small is not None else []
     return []
 
 
